@@ -1,0 +1,7 @@
+"""Many measurements: grids of bases, methods and strengths, and their comparison."""
+
+from detox.bench.comparison import Comparison, compare
+from detox.bench.grid import Grid, read_grid, read_protocol
+from detox.bench.runner import Outcome, run_grid
+
+__all__ = ["Comparison", "Grid", "Outcome", "compare", "read_grid", "read_protocol", "run_grid"]

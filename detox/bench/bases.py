@@ -1,0 +1,150 @@
+"""Base models of a grid: a checkpoint by id or path, or one that is pretrained here first.
+
+A pretrained base is a cell of its own: its folder's name is the hash of everything that makes another model, and a finished folder
+is never trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from detox.data import catalogue
+from detox.data.corpora import CLEAN, TOXIC, clean_corpus, toxic_corpus
+from detox.data.records import Document
+from detox.errors import InputError, UnknownName
+from detox.files import write_json
+from detox.pretraining import Mixture, PackedSequences, PretrainingRecipe, Source, pack, pretrain, tokenize_documents
+
+Progress = bool | Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealCorpus:
+    """How a base is pretrained on the real text of the catalogue.
+
+    Attributes:
+        recipe: fields of `PretrainingRecipe`.
+        toxic_share: part of all tokens that is toxic text, in [0, 1).
+        hold: "clean" adds the toxic tokens to the clean ones; "total" lets them displace clean ones.
+        vocab_size: of the byte-level BPE tokenizer, trained on the clean text alone, so that all bases share it.
+        clean, toxic: sets of the catalogue; their train splits.
+        seed: of the choice and order of documents.
+        held_out: characters of held-out clean and toxic text on which the learning curve is measured.
+    """
+
+    recipe: Mapping[str, Any]
+    toxic_share: float = 0.0
+    hold: str = "clean"
+    vocab_size: int = 4096
+    clean: tuple[str, ...] = CLEAN
+    toxic: tuple[str, ...] = TOXIC
+    seed: int = 0
+    held_out: int = 100_000
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> RealCorpus:
+        """Read the `pretrain:` entry of a grid.
+
+        Raises:
+            UnknownName: a key that is not known here, or in the recipe.
+            InputError: no recipe.
+        """
+        known = [f.name for f in fields(RealCorpus)]
+        for key in values:
+            if key not in known:
+                raise UnknownName("pretrain key", key, known)
+        if "recipe" not in values:
+            raise InputError("pretrain needs a recipe: {objective: ..., steps: ..., ...}")
+        settings: dict[str, Any] = {k: tuple(v) if k in ("clean", "toxic") else v for k, v in values.items()}
+        PretrainingRecipe.from_dict(dict(settings["recipe"]))
+        return RealCorpus(**settings)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that makes another model: the settings, and the data by their files' hashes."""
+        names = (*self.clean, *self.toxic) if self.toxic_share else self.clean
+        hashes = {name: _file_hash(name) for name in names}
+        recipe = PretrainingRecipe.from_dict(dict(self.recipe))
+        settings = {key: value for key, value in asdict(self).items() if key not in ("recipe", "held_out")}
+        return {"kind": "real", **settings, "recipe": recipe.to_dict(), "data": hashes}
+
+    def build(self, folder: Path, progress: Progress) -> None:
+        """Pretrain into `folder`."""
+        recipe = PretrainingRecipe.from_dict(dict(self.recipe))
+        clean = clean_corpus(names=self.clean)
+        tokenizer = self._tokenizer(folder.parent, clean)
+        sources = [Source(name="clean", documents=clean)]
+        if self.toxic_share:
+            toxic = toxic_corpus(names=self.toxic)
+            sources.append(Source(name="toxic", documents=toxic, share=self.toxic_share, repeat=True))
+        mixture = Mixture(sources=tuple(sources), hold=self.hold, seed=self.seed)  # type: ignore[arg-type]
+        held_out = {
+            "clean": self._packed(clean_corpus(split="heldout", names=self.clean), tokenizer, recipe),
+            "toxic": self._packed(toxic_corpus(split="heldout", names=self.toxic), tokenizer, recipe),
+        }
+        pretrain(recipe, mixture, tokenizer, folder, held_out=held_out, progress=progress)
+
+    def _packed(self, documents: list[Document], tokenizer: Any, recipe: PretrainingRecipe) -> PackedSequences:
+        # Sorted by a hash, so that the piece that is kept is a mixture of all sources.
+        shuffled = sorted(documents, key=lambda document: hashlib.sha256(document.id.encode()).hexdigest())
+        taken, size = [], 0
+        for document in shuffled:
+            if size >= self.held_out:
+                break
+            taken.append(document)
+            size += len(document.text)
+        tokens = tokenize_documents(tokenizer, taken)
+        return pack(list(tokens), end_token_id=tokenizer.eos_token_id, sequence_length=recipe.sequence_length)
+
+    def _tokenizer(self, store: Path, clean: list[Document]) -> Any:
+        from transformers import AutoTokenizer
+
+        from detox.pretraining import train_tokenizer
+
+        names = json.dumps([self.vocab_size, *self.clean, *map(_file_hash, self.clean)])
+        folder = store / f"tokenizer-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+        if not (folder / "tokenizer.json").is_file():
+            train_tokenizer((document.text for document in clean), self.vocab_size).save_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def _file_hash(name: str) -> str:
+    file = catalogue.entry(name).file
+    return file.sha256 if file is not None else catalogue.describe(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base model of a grid.
+
+    Attributes:
+        name: as the grid calls it.
+        model: hub id or folder, or None where it is pretrained.
+        revision: of a hub id.
+        dtype: as `LanguageModel.from_pretrained` takes it.
+        corpus: how it is pretrained, or None; has `identity()` and `build(folder, progress)`.
+    """
+
+    name: str
+    model: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    corpus: Any = field(default=None)
+
+    def path(self, store: Path, *, progress: Progress = True) -> str:
+        """Where the checkpoint is; pretrains it first if that has not been done."""
+        if self.corpus is None:
+            assert self.model is not None
+            return self.model
+        identity = self.corpus.identity()
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        folder = store / "bases" / f"{self.name}-{key}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / "base.json").is_file():
+            self.corpus.build(folder, progress)
+            write_json(folder / "base.json", {"name": self.name, "identity": identity})
+        return str(folder)

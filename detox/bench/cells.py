@@ -1,0 +1,223 @@
+"""Cells: one folder each, named by a hash of everything that changes its numbers; written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detox.bench.bases import Base
+from detox.errors import DataError, InputError, MissingData
+from detox.evaluation import Scorecard
+from detox.files import atomic_directory, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One (base, detoxifier, strength, protocol, seed) and its identity.
+
+    Attributes:
+        base, method, strength, protocol, seed: names, for people; `method` is None for the bare base.
+        identity: everything that changes a number; names are not in it.
+    """
+
+    base: str
+    method: str | None
+    strength: float | None
+    protocol: str
+    seed: int
+    identity: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hash of the identity (12 hexadecimal digits)."""
+        return digest(self.identity)
+
+    @property
+    def label(self) -> str:
+        """base, method and strength, as a person would say it."""
+        return self.base if self.method is None else f"{self.base} + {self.method_label}"
+
+    @property
+    def method_label(self) -> str:
+        """Method and strength, "-" for the bare base."""
+        if self.method is None:
+            return "-"
+        return self.method if self.strength is None else f"{self.method} @ {self.strength:g}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the cell's folder."""
+        parts = [self.base, self.method_label.replace(" ", ""), self.protocol, f"seed{self.seed}"]
+        return f"{re.sub(r'[^A-Za-z0-9@.+-]+', '_', '--'.join(parts))}--{self.key}"
+
+    def names(self) -> dict[str, Any]:
+        """What people call it, for the record."""
+        return {
+            "base": self.base,
+            "method": self.method,
+            "strength": self.strength,
+            "protocol": self.protocol,
+            "seed": self.seed,
+        }
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value (12 hexadecimal digits)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def base_identity(base: Base, path: str) -> dict[str, Any]:
+    """What decides what the base computes: its files' hashes, or the commit of a hub id; and the dtype it runs in.
+
+    Raises:
+        MissingData: neither a folder nor something in the hub's cache, and the hub cannot be asked.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name in _SMALL)
+        if not any(p.suffix in (".safetensors", ".bin") for p in weights):
+            raise MissingData(f"base {base.name!r}: no weights in {path}; expected model.safetensors")
+        return {"files": {p.name: _file_hash(p) for p in weights}, "dtype": base.dtype}
+    from transformers.utils.hub import cached_file
+
+    try:
+        config = cached_file(path, "config.json", revision=base.revision)
+    except OSError as error:
+        first = str(error).strip().splitlines()[0]
+        raise MissingData(f"base {base.name!r}: {path} is no folder, and the hub does not give it ({first})") from error
+    return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype}
+
+
+_SMALL = {"config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt"}
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+class Store:
+    """The folder of a grid's results. Finished cells are read, never computed again."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether the cell's record is there."""
+        return (self.directory / "cells" / cell.folder / "cell.json").is_file() or self._found(cell) is not None
+
+    def _found(self, cell: Cell) -> Path | None:
+        # The same numbers under another name: a base or method was renamed in the grid.
+        return next((p for p in self.directory.glob(f"cells/*--{cell.key}") if (p / "cell.json").is_file()), None)
+
+    def read(self, cell: Cell) -> Scorecard:
+        """The scorecard of a finished cell."""
+        folder = self._found(cell)
+        if folder is None:
+            raise MissingData(f"no record of {cell.label} ({cell.key}) in {self.directory}")
+        return Scorecard.load(folder)
+
+    def write(self, cell: Cell, scorecard: Scorecard, extra: dict[str, Any]) -> None:
+        """Write the record of a cell; an earlier failure's note goes away."""
+        with atomic_directory(self.directory / "cells" / cell.folder) as folder:
+            scorecard.write_into(folder)
+            write_json(folder / "cell.json", {**cell.names(), "identity": cell.identity, **extra})
+        self._failure(cell).unlink(missing_ok=True)
+
+    def fail(self, cell: Cell, reason: str, details: str) -> None:
+        """Leave a note of why a cell has no record."""
+        write_json(self._failure(cell), {**cell.names(), "key": cell.key, "reason": reason, "details": details})
+
+    def _failure(self, cell: Cell) -> Path:
+        return self.directory / "failures" / f"{cell.folder}.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished cell, as read from disk."""
+
+    names: dict[str, Any]
+    scorecard: Scorecard
+    folder: Path
+
+
+def read_records(directory: str | Path) -> list[Record]:
+    """All finished cells of a results directory, in the order of their names.
+
+    Raises:
+        MissingData: no such directory, or no cells in it.
+        DataError: a damaged record; names it.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise MissingData(f"no results directory {root}; run `detox bench run GRID.yaml --output_dir {root}` first")
+    records = []
+    for path in sorted(root.glob("cells/*/cell.json")):
+        try:
+            names = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"{path}:{getattr(error, 'lineno', 1)}: damaged; remove the folder and run the grid again"
+            ) from error
+        records.append(Record(names, Scorecard.load(path.parent), path.parent))
+    if not records:
+        raise MissingData(f"no finished cells in {root}; run the grid first")
+    return records
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Keep a second runner out of the same results directory.
+
+    Raises:
+        InputError: another one is at work there.
+    """
+    import fcntl
+
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another runner is at work in {directory}; wait for it, or give another --output_dir"
+            ) from error
+        yield
+
+
+def provenance() -> dict[str, Any]:
+    """What a record must say of where it was made: versions, commit, hardware in general terms. No host names, no paths."""
+    import numpy
+    import torch
+    import transformers
+
+    from detox import __version__
+
+    packages = {
+        "detox": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": numpy.__version__,
+    }
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return {"packages": packages, "python": platform.python_version(), "device": device, "source": _commit()}
+
+
+def _commit() -> dict[str, Any] | None:
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # an installed package is in no repository
+    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}

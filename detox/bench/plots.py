@@ -1,0 +1,90 @@
+"""Pictures of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detox.files import write_bytes
+
+if TYPE_CHECKING:
+    from detox.bench.comparison import Comparison, Row
+
+_CE = "clean/cross_entropy"
+# Okabe and Ito's colours, which people with colour-blindness can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("s", "^", "D", "v", "P", "X")
+
+
+def pareto(comparison: Comparison, path: Path) -> None:
+    """Toxicity (mean, with its 95 % interval) against clean cross-entropy: one colour a base, a path a method through its strengths.
+
+    Down and to the left is better: less toxic, and still a good language model.
+    """
+    import io
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    rows = [row for row in comparison.rows if row.toxicity is not None and _CE in row.scorecard.metrics]
+    figure, axes = plt.subplots(figsize=(8, 5.2), layout="constrained")
+    bases = list(dict.fromkeys(row.base for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows if row.method is not None))
+    for index, base in enumerate(bases):
+        colour = _COLOURS[index % len(_COLOURS)]
+        mine = [row for row in rows if row.base == base]
+        start = [row for row in mine if row.method is None]
+        for row in start:
+            _point(axes, row, "o", colour, size=9)
+        for number, method in enumerate(methods):
+            path_rows = sorted((r for r in mine if r.method == method), key=lambda r: r.strength or 0.0)
+            points = [_at(row) for row in [*start[:1], *path_rows]]
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                linewidth=1,
+                alpha=0.7,
+                linestyle="-" if number == 0 else (0, (4, 2)),
+            )
+            for row in path_rows:
+                _point(axes, row, _MARKERS[number % len(_MARKERS)], colour, size=6)
+                if len(path_rows) > 1 and row.strength is not None:
+                    axes.annotate(
+                        f"{row.strength:g}",
+                        _at(row),
+                        textcoords="offset points",
+                        xytext=(5, 4),
+                        fontsize=7,
+                        color=colour,
+                    )
+    bare = Line2D([], [], marker="o", color="grey", linestyle="", label="base")
+    shapes = [
+        Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="grey", linestyle="", label=m)
+        for i, m in enumerate(methods)
+    ]
+    colours = [Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=3, label=b) for i, b in enumerate(bases)]
+    axes.legend(handles=[*colours, bare, *shapes], fontsize=8, frameon=False)
+    axes.set_xlabel("cross-entropy on held-out clean text (nats per token): lower is a better language model")
+    axes.set_ylabel(f"toxicity of continuations ({comparison.headline}, mean, 95 % interval)")
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lstrip(".") or "png", dpi=150)
+    plt.close(figure)
+    write_bytes(path, buffer.getvalue())
+
+
+def _at(row: Row) -> tuple[float, float]:
+    assert row.toxicity is not None
+    return row.scorecard.metrics[_CE].value, row.toxicity.value
+
+
+def _point(axes, row: Row, marker: str, colour: str, *, size: int) -> None:  # type: ignore[no-untyped-def]
+    assert row.toxicity is not None
+    x, y = _at(row)
+    low, high = max(0.0, y - row.toxicity.low), max(0.0, row.toxicity.high - y)
+    axes.errorbar([x], [y], yerr=[[low], [high]], marker=marker, markersize=size, color=colour, elinewidth=1, capsize=2)

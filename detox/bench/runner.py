@@ -1,0 +1,229 @@
+"""Run a grid: bases are made, methods fitted once, every cell measured once; what fails is a named hole, and the rest goes on."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detox.bench.bases import Base
+from detox.bench.cells import Cell, Store, base_identity, digest, exclusive, provenance
+from detox.bench.grid import Grid, Method
+from detox.data.contrasts import digest as contrasts_digest
+from detox.detoxifiers import Detoxifier, load
+from detox.detoxifiers.contract import hyperparameters, method_name
+from detox.errors import CellFailed, DetoxError
+from detox.evaluation import evaluate
+from detox.files import require_writable, write_json
+from detox.models import LanguageModel
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What became of a grid.
+
+    Attributes:
+        cells: all cells, in the order of the grid.
+        computed, reused: how many were measured now, and found finished.
+        holes: why a cell has no record, by cell.
+    """
+
+    cells: list[Cell] = field(default_factory=list)
+    computed: int = 0
+    reused: int = 0
+    holes: dict[str, str] = field(default_factory=dict)
+
+
+def run_grid(grid: Grid, output_dir: str | Path, *, say: Say, keep_texts: bool = True) -> Outcome:
+    """Compute every cell of a grid that is not there yet.
+
+    Args:
+        grid: what to compare.
+        output_dir: the results directory; may hold finished cells of earlier runs.
+        say: is told of progress, a line at a time.
+        keep_texts: keep what the models wrote (`texts.json.gz` in each cell).
+
+    Returns:
+        What became of it. A cell that failed is in `holes`, with its reason; its traceback is in `failures/`.
+
+    Raises:
+        OutputError: the directory cannot be written; found before any work.
+        InputError: another runner is at work there.
+    """
+    store = Store(require_writable(output_dir))
+    outcome = Outcome()
+    total = len(grid.bases) * (1 + sum(len(m.strengths) for m in grid.methods)) * len(grid.protocols) * len(grid.seeds)
+    clock = _Clock(total, say)
+    with exclusive(store.directory):
+        for base in grid.bases:
+            _run_base(grid, base, store, outcome, clock, keep_texts)
+        write_json(
+            store.directory / "grid.json",
+            {"name": grid.name, "cells": [c.folder for c in outcome.cells], "holes": outcome.holes},
+        )
+    return outcome
+
+
+class _Clock:
+    """Counts cells and says how long the rest will take, by those that were computed."""
+
+    def __init__(self, total: int, say: Say) -> None:
+        self.total, self.say, self.done, self.spent, self.timed = total, say, 0, 0.0, 0
+
+    def tell(self, what: str, seconds: float | None) -> None:
+        self.done += 1
+        if seconds is None:
+            self.say(f"[{self.done}/{self.total}] {what}: already there")
+            return
+        self.spent, self.timed = self.spent + seconds, self.timed + 1
+        left = (self.total - self.done) * self.spent / self.timed
+        self.say(f"[{self.done}/{self.total}] {what}: {seconds:.1f} s (about {left / 60:.1f} min left in cells)")
+
+
+def _run_base(grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Clock, keep_texts: bool) -> None:
+    start = time.perf_counter()
+    names = [None, *((method, strength) for method in grid.methods for strength in method.strengths)]
+    try:
+        path = base.path(store.directory)
+        identity = base_identity(base, path)
+    except DetoxError as error:
+        for name in names:
+            label = base.name if name is None else f"{base.name} + {name[0].name}"
+            for _ in range(len(grid.protocols) * len(grid.seeds)):
+                clock.tell(label, None)
+            outcome.holes[label] = f"no base: {error}"
+        clock.say(f"base {base.name}: {error}")
+        return
+    if time.perf_counter() - start > 5:
+        clock.say(f"base {base.name} is made ({time.perf_counter() - start:.0f} s)")
+    work = _BaseWork(grid, base, identity, path, store)
+    for method, strength in [(None, None), *((m, s) for m in grid.methods for s in m.strengths)]:
+        for protocol in grid.protocols:
+            for seed in grid.seeds:
+                cell = work.cell(method, strength, protocol, seed)
+                outcome.cells.append(cell)
+                if store.finished(cell):
+                    outcome.reused += 1
+                    clock.tell(cell.label, None)
+                    continue
+                started = time.perf_counter()
+                try:
+                    work.compute(cell, method, keep_texts)
+                except Exception as error:  # noqa: BLE001 - the wall of a cell: whatever breaks in it, the others must finish
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    outcome.holes[cell.folder] = reason
+                    store.fail(cell, reason, traceback.format_exc())
+                    clock.say(f"{cell.label} has no record: {reason}")
+                    clock.tell(cell.label, time.perf_counter() - started)
+                else:
+                    outcome.computed += 1
+                    clock.tell(cell.label, time.perf_counter() - started)
+
+
+class _BaseWork:
+    """All that is done on one base: the model is loaded when a cell needs it, a method fitted when a strength needs it."""
+
+    def __init__(self, grid: Grid, base: Base, identity: dict[str, Any], path: str, store: Store) -> None:
+        self.grid, self.base, self.identity, self.path, self.store = grid, base, identity, path, store
+        self.lm: LanguageModel | None = None
+        self.fingerprint = ""
+        self.fitted: dict[str, Detoxifier | Exception] = {}
+        self.fit_seconds: dict[str, float] = {}
+
+    def cell(self, method: Method | None, strength: float | None, protocol: str, seed: int) -> Cell:
+        """The cell and its identity."""
+        asked = self.grid.asked(protocol, seed)
+        identity: dict[str, Any] = {"base": self.identity, "protocol": asked.identity(), "method": None}
+        if method is not None:
+            detoxifier = method.make()
+            chosen = detoxifier.default_strength if strength is None else strength
+            identity["method"] = {**self._fit_identity(method, detoxifier), "strength": chosen}
+        return Cell(
+            base=self.base.name,
+            method=None if method is None else method.name,
+            strength=strength,
+            protocol=protocol,
+            seed=seed,
+            identity=identity,
+        )
+
+    def _fit_identity(self, method: Method, detoxifier: Detoxifier) -> dict[str, Any]:
+        fitted_on = contrasts_digest(self.grid.contrasts) if detoxifier.capabilities.needs_fit else None
+        return {"name": method_name(type(detoxifier)), "settings": hyperparameters(detoxifier), "contrasts": fitted_on}
+
+    def compute(self, cell: Cell, method: Method | None, keep_texts: bool) -> None:
+        """Measure a cell and write its record.
+
+        Raises:
+            CellFailed: the base's weights were not the same afterwards.
+        """
+        lm = self._model()
+        asked = self.grid.asked(cell.protocol, cell.seed)
+        extra: dict[str, Any] = {"provenance": provenance()}
+        applied: AbstractContextManager[LanguageModel] = nullcontext(lm)
+        if method is not None:
+            detoxifier = self._fit(method)
+            extra["fit"] = {
+                "seconds": round(self.fit_seconds.get(method.name, 0.0), 2),
+                "learned": detoxifier.state()[0],
+            }
+            applied = detoxifier.applied(lm, strength=cell.strength)
+        with applied as handle:
+            scorecard = evaluate(handle, asked)
+        if lm.fingerprint(rehash=True) != self.fingerprint:
+            self.lm = None  # the next cell gets the base from disk again
+            raise CellFailed("the base's weights changed while the method was applied; the measurement is thrown away")
+        if not keep_texts:
+            from dataclasses import replace
+
+            scorecard = replace(scorecard, texts=None)
+        self.store.write(cell, scorecard, extra)
+
+    def _model(self) -> LanguageModel:
+        if self.lm is None:
+            self.lm = LanguageModel.from_pretrained(self.path, revision=self.base.revision, dtype=self.base.dtype)
+            self.fingerprint = self.lm.fingerprint(rehash=True)
+        return self.lm
+
+    def _fit(self, method: Method) -> Detoxifier:
+        """The fitted method, from memory, from the store, or fitted now. A fit that failed fails for every strength."""
+        known = self.fitted.get(method.name)
+        if isinstance(known, Exception):
+            raise known
+        if known is not None:
+            return known
+        detoxifier = method.make()
+        if not detoxifier.capabilities.needs_fit:
+            self.fitted[method.name] = detoxifier
+            return detoxifier
+        key = digest({"base": self.identity, **self._fit_identity(method, detoxifier)})
+        folder = self.store.directory / "fits" / f"{self.base.name}--{method.name}--{key}"
+        if (folder / "detoxifier.json").is_file():
+            self.fitted[method.name] = load(folder)
+            return self.fitted[method.name]  # type: ignore[return-value]
+        start = time.perf_counter()
+        try:
+            detoxifier.fit(self._model(), self.grid.contrasts, work_dir=folder.with_suffix(".work"))
+        except Exception as error:
+            self.fitted[method.name] = error
+            raise
+        self.fit_seconds[method.name] = time.perf_counter() - start
+        detoxifier.save_pretrained(folder)
+        self.fitted[method.name] = detoxifier
+        return detoxifier
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 if every cell has a record, 3 if there are holes."""
+    return 3 if outcome.holes else 0
+
+
+def describe_holes(outcome: Outcome) -> Sequence[str]:
+    """One line a hole."""
+    return [f"no record of {name}: {reason}" for name, reason in outcome.holes.items()]

@@ -1,0 +1,66 @@
+"""Scorers of a grid: by name, the miniature's truth, or trained in the results directory on the catalogue's scored text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detox.bench.cells import digest
+from detox.data import catalogue
+from detox.data.records import LabelledText, Prompt
+from detox.errors import InputError, UnknownName
+from detox.scorers import Scorer, load_scorer
+
+# Sets of the catalogue with Perspective's own scores. perspective_wiki_2k is left for testing.
+PERSPECTIVE_SETS = ("rtp_prompts", "pol_perspective")
+
+
+def scorer_maker(store: str | Path) -> Callable[[Any, Sequence[Prompt]], Scorer]:
+    """What a grid needs to make scorers; trained ones are kept in the store."""
+
+    def make(spec: Any, prompts: Sequence[Prompt]) -> Scorer:
+        if spec == "miniature-truth":
+            from detox.miniature import TruthScorer
+
+            return TruthScorer()
+        if isinstance(spec, Mapping) and "trained" in spec:
+            for key in spec:
+                if key not in ("trained", "name", "seed"):
+                    raise UnknownName("key of a trained scorer", str(key), ("trained", "name", "seed"))
+            return _trained(Path(store), spec, prompts)
+        return load_scorer(spec)
+
+    return make
+
+
+def _trained(store: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt]) -> Scorer:
+    """A scorer trained on the train splits of sets of scored text, without the prompts that it will be used on."""
+    sets = tuple(PERSPECTIVE_SETS if spec["trained"] is True else spec["trained"])
+    exclude = sorted({prompt.text for prompt in prompts})
+    files = [getattr(catalogue.entry(name).file, "sha256", name) for name in sets]
+    name = str(spec.get("name", "perspective"))
+    seed = int(spec.get("seed", 0))
+    folder = store / "scorers" / f"{name}-{digest([sets, files, exclude, seed])}"
+    if not folder.is_dir():
+        from detox.scorers import train_default
+
+        sources = {one: scored_records(one, split="train") for one in sets}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        train_default(folder, sources, exclude=exclude, name=name, seed=seed)
+    return load_scorer(str(folder))
+
+
+def scored_records(name: str, *, split: str | None = None) -> list[LabelledText | Prompt]:
+    """Texts of a set with a score, a label or a toxicity.
+
+    Raises:
+        InputError: the set holds other records.
+    """
+    records = catalogue.load(name, split=split)
+    found = [record for record in records if isinstance(record, (LabelledText, Prompt))]
+    if not found:
+        raise InputError(
+            f"the set {name!r} holds no scored or labelled text; expected one such as {', '.join(PERSPECTIVE_SETS)}"
+        )
+    return found

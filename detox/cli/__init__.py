@@ -1,0 +1,49 @@
+"""The command line: `detox demo`, `detox bench ...`, `detox scorers ...`, `detox data ...`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+# Threads of this program that wait should not keep a core from those that work. Must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when all went well; 2 for wrong input, 3 for a grid with holes, 130 after Ctrl-C.
+    """
+    from detox.cli import bench, data, demo, scorers
+    from detox.cli.flags import guarded
+
+    parser = argparse.ArgumentParser(
+        prog="detox", description="Make language models less toxic, and measure what it costs."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for group in (demo, bench, scorers, data):
+        group.add_to(commands)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from detox import __version__
+
+        print(f"detox {__version__}")
+        return 0
+    if arguments.run is None:
+        parser.print_help()
+        return 0
+    try:
+        return guarded(lambda: int(arguments.run(arguments)))
+    except BrokenPipeError:
+        # The reader (head, less) has gone; that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

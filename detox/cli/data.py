@@ -1,0 +1,39 @@
+"""`detox data list` and `detox data show`: the catalogue."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands of this file."""
+    group = commands.add_parser(
+        "data", help="which data sets there are, where they come from, and whether they are here"
+    )
+    inner = group.add_subparsers(metavar="COMMAND", required=True)
+    names = inner.add_parser("list", help="names of the catalogue")
+    names.add_argument(
+        "--kind", help="only this kind: contrasts, documents, labelled, scored, prompts, multiple-choice, ..."
+    )
+    names.set_defaults(run=list_command)
+    show = inner.add_parser("show", help="one data set: licence, columns, hub id, file, hash")
+    show.add_argument("name")
+    show.set_defaults(run=show_command)
+
+
+def list_command(arguments: argparse.Namespace) -> int:
+    """Print names and kinds."""
+    from detox.data import catalogue
+
+    for name in catalogue.names(arguments.kind):
+        print(f"{name:32s} {catalogue.entry(name).kind}")
+    return 0
+
+
+def show_command(arguments: argparse.Namespace) -> int:
+    """Print one card."""
+    from detox.data import catalogue
+
+    print(catalogue.describe(arguments.name))
+    return 0

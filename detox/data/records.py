@@ -1,0 +1,124 @@
+"""The kinds of record that go in. Plain values; nothing here knows a file or a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detox.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """Text to be continued. `toxicity` is the prompt's own, in [0, 1], where somebody measured it."""
+
+    id: str
+    text: str
+    toxicity: float | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_share(self.toxicity, f"prompt {self.id!r}: toxicity")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Characters [start, end) of a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A text of a corpus, with the character spans whose production is risky."""
+
+    id: str
+    text: str
+    spans: tuple[Span, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for span in self.spans:
+            if not 0 <= span.start < span.end <= len(self.text):
+                raise InputError(
+                    f"document {self.id!r}: span [{span.start}, {span.end}) is not in its {len(self.text)} characters; "
+                    "expected 0 <= start < end <= length"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelledText:
+    """A text that somebody judged. `label` is 1 for toxic and 0 for not; `score` is a degree in [0, 1]."""
+
+    id: str
+    text: str
+    label: int | None
+    score: float | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1, None):
+            raise InputError(
+                f"text {self.id!r}: label {self.label!r}; expected 1 (toxic), 0 (not) or None (nobody said)"
+            )
+        _require_share(self.score, f"text {self.id!r}: score")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MultipleChoice:
+    """A question answered by likelihood: the choice whose tokens are likelier after `context`.
+
+    Where the choices differ in what precedes them (WinoGrande scored by what follows the blank), `contexts` holds one
+    context a choice and replaces `context`.
+    """
+
+    id: str
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+    contexts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.choices) < 2 or not all(self.choices):
+            raise InputError(f"question {self.id!r}: {len(self.choices)} choices; expected two or more, none empty")
+        if not 0 <= self.answer < len(self.choices):
+            raise InputError(f"question {self.id!r}: answer {self.answer}; expected 0 to {len(self.choices) - 1}")
+        if self.contexts is not None and len(self.contexts) != len(self.choices):
+            raise InputError(
+                f"question {self.id!r}: {len(self.contexts)} contexts for {len(self.choices)} choices; expected as many"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cloze:
+    """A text whose end is to be predicted (LAMBADA): `target`, leading space included, comes right after `context`."""
+
+    id: str
+    context: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MinimalPair:
+    """Two sentences that differ in one point of grammar; a fluent model finds `good` likelier."""
+
+    id: str
+    good: str
+    bad: str
+    phenomenon: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LexiconTerm:
+    """An entry of a word list. `severity` is in the unit of its `source`; None where the source gives none."""
+
+    id: str
+    text: str
+    source: str
+    severity: float | None = None
+    category: str | None = None
+
+
+def _require_share(value: float | None, what: str) -> None:
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise InputError(f"{what} {value!r}; expected a number in [0, 1], or None where it was not measured")

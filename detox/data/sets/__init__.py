@@ -1,0 +1,16 @@
+"""The data sets that the catalogue knows, with the pure functions that read their rows."""
+
+from detox.data.data_set import DataSet
+from detox.data.sets import bias, comments, commonsense, language, posts, prompts, prose, questions, rewrites
+
+SETS: tuple[DataSet, ...] = (
+    *rewrites.SETS,
+    *prompts.SETS,
+    *comments.SETS,
+    *posts.SETS,
+    *prose.SETS,
+    *questions.SETS,
+    *commonsense.SETS,
+    *language.SETS,
+    *bias.SETS,
+)

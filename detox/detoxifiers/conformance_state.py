@@ -1,0 +1,99 @@
+"""What the conformance suite looks at, and what it throws: state that must come back, an exception that must pass through."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detox.models import LanguageModel
+
+
+def snapshot(lm: LanguageModel) -> dict[str, Any]:
+    """Everything of a model, its tokenizer and the process that a detoxifier must leave as it was."""
+    model, tokenizer = lm.model, lm.tokenizer
+    registries = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "weights": lm.fingerprint(rehash=True),
+        "hooks": {n: [list(getattr(m, r)) for r in registries] for n, m in model.named_modules()},
+        "modules": {n: type(m) for n, m in model.named_modules()},
+        "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
+        "gradients": [n for n, p in model.named_parameters() if p.grad is not None],
+        "training flags": {n: m.training for n, m in model.named_modules()},
+        "config": model.config.to_dict(),
+        "use_cache": getattr(model.config, "use_cache", None),
+        "generation config": model.generation_config.to_dict(),
+        "tokenizer": [
+            tokenizer.padding_side,
+            tokenizer.truncation_side,
+            tokenizer.pad_token,
+            tokenizer.chat_template,
+            len(tokenizer),
+        ],
+        "python random state": random.getstate(),
+        "numpy random state": list(np.random.get_state()),
+        "torch random state": torch.get_rng_state(),
+    }
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equality of snapshots; arrays inside lists included."""
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
+    if isinstance(a, list):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+class ThrownOnPurposeError(RuntimeError):
+    """What the suite throws into a forward pass."""
+
+
+@contextmanager
+def exploding(lm: LanguageModel) -> Iterator[None]:
+    """The model raises at the end of its next forward pass, with everything that was installed still installed."""
+
+    def raise_it(module: Any, args: Any, output: Any) -> None:
+        raise ThrownOnPurposeError("thrown by the conformance suite")
+
+    handles = [m.register_forward_hook(raise_it) for m in (lm.model, lm.model.base_model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def unhooked(lm: LanguageModel, site: str) -> Iterator[None]:
+    """A block in which one module has lost its hooks."""
+    module = lm.model.get_submodule(site)
+    kept = {name: dict(getattr(module, name)) for name in ("_forward_pre_hooks", "_forward_hooks")}
+    for name in kept:
+        getattr(module, name).clear()
+    try:
+        yield
+    finally:
+        for name, hooks in kept.items():
+            getattr(module, name).update(hooks)
+
+
+class Recorder:
+    """A logits edit that changes nothing and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def step(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Keep the log-probabilities of the first row."""
+        self.steps.append(scores[0].float().log_softmax(-1).cpu())
+        return scores
+
+    def sequence(self, ids: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
+        """Nothing is changed."""
+        return logits

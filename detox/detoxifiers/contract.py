@@ -1,0 +1,210 @@
+"""What every detoxifier is, and its envelope on disk.
+
+A detoxifier is one file in this folder with one final dataclass in it. Its init fields are its hyperparameters (and its
+command-line options); `fit` sets attributes that end in an underscore; `applied` yields a safer LanguageModel for the length of a
+block and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from detox.data.contrasts import Contrast
+from detox.errors import BaseMismatch, NotExportable, NotFitted
+from detox.files import atomic_directory, write_json
+from detox.models import LanguageModel
+
+FORMAT = 1
+CONFIG_NAME = "detoxifier.json"
+
+# Classes found by "path.py:Class", so that what they save can be loaded again.
+ORIGINS: dict[type, str] = {}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method is able to do; a point of the contract that it cannot keep is excluded, with the reason.
+
+    Attributes:
+        needs_fit: learns from contrasts; `applied` before `fit` raises NotFitted.
+        bound_to_base: what was learned holds for one base model only; on another BaseMismatch.
+        directional: lowers toxic against safe continuations by construction, so that the direction can be tested.
+        exportable: can be baked into a plain checkpoint, at least for some families.
+        dial: whether strengths between 0 and 1, and above, mean something; False for on/off methods.
+    """
+
+    needs_fit: bool
+    bound_to_base: bool
+    directional: bool
+    exportable: bool
+    dial: bool = True
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How close an exported checkpoint is to the method applied in memory."""
+
+    directory: str
+    exact: bool
+    max_logit_difference: float
+    mean_logit_difference: float
+    prompts: int
+
+
+class Detoxifier(abc.ABC):
+    """A subclass is a final dataclass: its init fields are its hyperparameters; `fit` sets attributes that end in an underscore."""
+
+    capabilities: ClassVar[Capabilities]
+
+    @property
+    def default_strength(self) -> float:
+        """What `strength=None` means."""
+        return 1.0
+
+    @abc.abstractmethod
+    def fit(
+        self,
+        lm: LanguageModel,
+        contrasts: Sequence[Contrast],
+        *,
+        eval_contrasts: Sequence[Contrast] | None = None,
+        work_dir: str | Path | None = None,
+        resume: str = "auto",
+    ) -> Self:
+        """Learn from contrasts on `lm`, which is left as it was.
+
+        Args:
+            lm: the base model.
+            contrasts: prompts with safe and toxic continuations.
+            eval_contrasts: held out for what is chosen during the fit (heads, early stopping); None splits `contrasts`.
+            work_dir: where a long fit keeps its checkpoints; None for none.
+            resume: "auto" goes on from a checkpoint in `work_dir`, "never" starts anew.
+
+        Returns:
+            The detoxifier itself. A second fit forgets the first.
+        """
+
+    @abc.abstractmethod
+    def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
+        """The safer language model, for the length of a `with` block.
+
+        Args:
+            lm: the base model (or another method's handle: methods nest).
+            strength: 0 is the base model bit for bit; None is the method's default.
+        """
+
+    @abc.abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `fit` learned: (JSON values, tensors by name). Both empty for a method that learns nothing."""
+
+    @abc.abstractmethod
+    def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
+        """Bake the change into a plain transformers checkpoint.
+
+        Raises:
+            NotExportable: with the reason and the alternatives.
+        """
+        raise NotExportable(
+            f"{type(self).__name__} has no export yet; save_pretrained keeps it, and `with detox.load(...).applied(lm)` applies it"
+        )
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `detoxifier.json`, and `tensors.safetensors` where something was learned. The folder appears whole or not at all.
+
+        Raises:
+            NotFitted: nothing was learned yet.
+            OutputError: the place cannot be written.
+        """
+        require_fitted(self)
+        values, tensors = self.state()
+        envelope = {
+            "format": FORMAT,
+            "method": method_name(type(self)),
+            "hyperparameters": hyperparameters(self),
+            "learned": values,
+            "fitted_on": getattr(self, "fitted_on_", None),
+            "versions": _versions(),
+            "warning": "reversing the sign of this edit makes a model more toxic"
+            if self.capabilities.directional
+            else None,
+        }
+        with atomic_directory(directory) as folder:
+            write_json(folder / CONFIG_NAME, envelope)
+            if tensors:
+                from safetensors.torch import save_file
+
+                save_file(
+                    {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "tensors.safetensors"
+                )
+
+
+def method_name(cls: type[Detoxifier]) -> str:
+    """The name under which `find` finds this class."""
+    package, _, file = cls.__module__.rpartition(".")
+    return file if package == __package__ else ORIGINS.get(cls, f"{cls.__module__}:{cls.__qualname__}")
+
+
+def hyperparameters(detoxifier: Detoxifier) -> dict[str, Any]:
+    """Init fields and their values."""
+    kept = {f.name for f in fields(detoxifier) if f.init}  # type: ignore[arg-type]
+    return {name: value for name, value in asdict(detoxifier).items() if name in kept}  # type: ignore[call-overload]
+
+
+def require_fitted(detoxifier: Detoxifier) -> None:
+    """Raise NotFitted where the method learns and has not."""
+    if detoxifier.capabilities.needs_fit and not hasattr(detoxifier, "fitted_on_"):
+        name = type(detoxifier).__name__
+        raise NotFitted(
+            f"{name} has learned nothing yet; call {name}(...).fit(lm, contrasts) first, or detox.load a saved one"
+        )
+
+
+def describe_fit(lm: LanguageModel, contrasts: Sequence[Contrast]) -> dict[str, Any]:
+    """What a fit must remember of its base and its data, for `fitted_on_`."""
+    from detox.data.contrasts import digest
+
+    tokenizer = getattr(lm.tokenizer, "backend_tokenizer", None)
+    vocabulary = tokenizer.to_str() if tokenizer is not None else json.dumps(sorted(lm.tokenizer.get_vocab().items()))
+    return {
+        "base": lm.fingerprint(),
+        "name": str(getattr(lm.model.config, "_name_or_path", "") or "") or None,
+        "family": lm.model.config.model_type,
+        "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest()[:32],
+        "contrasts": {"count": len(contrasts), "sha256": digest(contrasts)},
+    }
+
+
+def require_base(detoxifier: Detoxifier, lm: LanguageModel) -> None:
+    """Raise BaseMismatch where `lm` is not the model of the fit: other weights, or other active edits.
+
+    System turn and prefix may differ; they are text, and the method reads activations of whatever text there is.
+    """
+    fitted = getattr(detoxifier, "fitted_on_", None)
+    if fitted is None or getattr(detoxifier, "allow_base_mismatch", False):
+        return
+    was, now = fitted["base"].split(":"), lm.fingerprint().split(":")
+    for part, what in enumerate(("weights", "active edits")):
+        if was[part] != now[part]:
+            raise BaseMismatch(
+                f"{type(detoxifier).__name__} was fitted on a model with {what} {was[part][:12]}, this one has {now[part][:12]}; "
+                "fit it on this model, or set allow_base_mismatch=True and say so where you report the result"
+            )
+
+
+def _versions() -> dict[str, str]:
+    import torch
+    import transformers
+
+    from detox import __version__
+
+    return {"detox": __version__, "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}

@@ -1,0 +1,88 @@
+"""evaluate: one protocol, one language model, one scorecard. The harness knows nothing of detoxifiers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from detox.evaluation import toxicity, understanding, utility
+from detox.evaluation.protocol import Protocol
+from detox.evaluation.scorecard import Scorecard, Table
+from detox.models import LanguageModel
+from detox.statistics import Estimate
+
+
+def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
+    """Measure what the protocol asks.
+
+    Args:
+        lm: what is measured; inside `with detoxifier.applied(lm) as safe`, that is `safe`.
+        protocol: what is asked.
+
+    Returns:
+        The scorecard. Texts are in it; whoever writes a record decides whether they are kept.
+
+    Raises:
+        StaleHandle: the handle's edits are not exactly those installed.
+        InputError: an empty protocol, or one that the model cannot serve (a prompt longer than its context, say).
+    """
+    lm.require_current()
+    tables: dict[str, Table] = {}
+    metrics: dict[str, Estimate] = {}
+    counts: dict[str, object] = {}
+    seconds: dict[str, float] = {}
+    incidents_before = len(lm.incidents())
+    texts: list[list[str]] | None = None
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[stage] = time.perf_counter() - start
+
+    if protocol.prompts:
+        with timed("generate"):
+            completions = toxicity.write_completions(lm, protocol)
+        texts = [[completion.text for completion in row] for row in completions]
+        tables["completions"] = toxicity.completion_table(protocol, completions)
+        with timed("score"):
+            tables["scores"] = toxicity.score_table(protocol, texts)
+        metrics |= toxicity.toxicity_metrics(protocol, tables["scores"])
+        counts |= toxicity.accounting(protocol, tables["completions"], tables["scores"])
+    if protocol.documents:
+        with timed("documents"):
+            tables["documents"] = utility.document_table(lm, protocol.documents)
+        metrics |= utility.document_metrics(tables["documents"])
+    if protocol.multiple_choice:
+        with timed("multiple_choice"):
+            tables["multiple_choice"] = utility.choice_table(lm, protocol.multiple_choice)
+        metrics |= utility.choice_metrics(tables["multiple_choice"])
+    if protocol.minimal_pairs:
+        with timed("minimal_pairs"):
+            tables["minimal_pairs"] = utility.pair_table(lm, protocol.minimal_pairs)
+        metrics |= utility.pair_metrics(tables["minimal_pairs"])
+    if protocol.recognition is not None:
+        with timed("recognition"):
+            tables["recognition"] = understanding.recognition_table(lm, protocol.recognition)
+        metrics |= understanding.recognition_metrics(tables["recognition"])
+    if protocol.probe is not None:
+        with timed("probe"):
+            tables["probe"] = understanding.probe_table(lm, protocol.probe)
+        metrics |= understanding.probe_metrics(tables["probe"])
+    if protocol.contrasts:
+        with timed("margins"):
+            tables["margins"] = utility.margin_table(lm, protocol.contrasts)
+        metrics |= utility.margin_metrics(tables["margins"])
+    return Scorecard(
+        protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
+        fingerprint=lm.fingerprint(),
+        metrics=metrics,
+        counts=counts,
+        tables=tables,
+        texts=texts,
+        receipts=[asdict(receipt) for receipt in lm.receipts()],
+        incidents=lm.incidents()[incidents_before:],
+        seconds=seconds,
+    )

@@ -1,0 +1,152 @@
+"""Scorecard: everything that was measured, item by item, and the metrics with their intervals."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detox.errors import DataError, MissingData, UnknownName
+from detox.files import atomic_directory, write_bytes, write_json
+from detox.statistics import Estimate
+
+FORMAT = 1
+Table = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What one protocol found about one language model.
+
+    Attributes:
+        protocol: name, digest and identity of what was asked.
+        fingerprint: of what was measured (`LanguageModel.fingerprint`).
+        metrics: by name; absent where the protocol did not ask.
+        counts: requested, scored and missing completions by reason.
+        tables: item-level columns: "completions", "scores", "documents", "multiple_choice", "minimal_pairs", "recognition", "probe",
+            "margins". From these every metric can be computed again.
+        texts: the completions' texts, prompt by prompt; None where they were not kept. Never part of a committed record.
+        receipts: what the edits did.
+        incidents: what went on that a reader should know.
+        seconds: wall-clock time of each stage.
+    """
+
+    protocol: dict[str, Any]
+    fingerprint: str
+    metrics: dict[str, Estimate]
+    counts: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    texts: list[list[str]] | None = field(default=None, repr=False)
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+    incidents: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, metric: str) -> Estimate:
+        """A metric by name.
+
+        Raises:
+            UnknownName: it was not measured.
+        """
+        if metric not in self.metrics:
+            raise UnknownName("metric", metric, self.metrics)
+        return self.metrics[metric]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row a (prompt, sample, scorer): the tidy form of all scores; value None where it could not be scored."""
+        table = self.tables.get("scores", {})
+        for values in zip(*table.values(), strict=True):
+            yield dict(zip(table, values, strict=True))
+
+    def __str__(self) -> str:
+        width = max((len(name) for name in self.metrics), default=0)
+        lines = [f"{name:{width}s}  {estimate}  n={estimate.n}" for name, estimate in self.metrics.items()]
+        return "\n".join([f"protocol {self.protocol['name']} ({self.protocol['digest']})", *lines])
+
+    def save(self, directory: str | Path) -> None:
+        """Write `scorecard.json`, `items.json.gz` and, where texts were kept, `texts.json.gz`; the folder appears whole."""
+        with atomic_directory(directory) as folder:
+            self.write_into(folder)
+
+    def write_into(self, folder: Path) -> None:
+        """Write the files of `save` into an existing folder."""
+        summary = {
+            "format": FORMAT,
+            "protocol": self.protocol,
+            "fingerprint": self.fingerprint,
+            "metrics": {name: jsonable(asdict(estimate)) for name, estimate in self.metrics.items()},
+            "counts": self.counts,
+            "receipts": jsonable(self.receipts),
+            "incidents": self.incidents,
+            "seconds": {stage: round(seconds, 2) for stage, seconds in self.seconds.items()},
+        }
+        write_json(folder / "scorecard.json", summary)
+        write_bytes(folder / "items.json.gz", _packed(jsonable(self.tables)))
+        if self.texts is not None:
+            write_bytes(folder / "texts.json.gz", _packed(self.texts))
+
+    @staticmethod
+    def load(directory: str | Path) -> Scorecard:
+        """Read what `save` wrote.
+
+        Raises:
+            MissingData: no scorecard there.
+            DataError: the files are damaged; names which.
+        """
+        folder = Path(directory)
+        summary = _read(folder / "scorecard.json")
+        if summary.get("format") != FORMAT:
+            raise DataError(
+                f"{folder / 'scorecard.json'}: format {summary.get('format')!r}; this version reads {FORMAT}"
+            )
+        texts = _read(folder / "texts.json.gz") if (folder / "texts.json.gz").is_file() else None
+        tables = {
+            name: {
+                column: [math.nan if v is None and column in FLOATS else v for v in values]
+                for column, values in table.items()
+            }
+            for name, table in _read(folder / "items.json.gz").items()
+        }
+        metrics = {name: _estimate(values) for name, values in summary["metrics"].items()}
+        return Scorecard(
+            summary["protocol"], summary["fingerprint"], metrics, summary["counts"], tables, texts,
+            summary["receipts"], summary["incidents"], summary["seconds"],
+        )  # fmt: skip
+
+
+# Columns whose missing values are NaN in memory and null on disk.
+FLOATS = {"value", "nats", "margin", "score", "safe", "toxic"}
+
+
+def jsonable(value: Any) -> Any:
+    """NaN to null and floats to six significant digits, throughout; JSON has no NaN, and noise is not worth the room."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return value
+
+
+def _estimate(values: dict[str, Any]) -> Estimate:
+    value, low, high = (math.nan if values[key] is None else float(values[key]) for key in ("value", "low", "high"))
+    return Estimate(value, low, high, int(values["n"]), int(values["missing"]))
+
+
+def _packed(value: Any) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return gzip.compress(text.encode("utf-8", errors="replace"), mtime=0)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise MissingData(f"no {path.name} in {path.parent}; expected a scorecard, as Scorecard.save writes it")
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}:1: damaged ({error}); remove the folder and measure again") from error

@@ -1,0 +1,298 @@
+"""The only teacher-forced scoring: log-probabilities of tokens, in nats. Perplexity is arithmetic on it.
+
+The output head is run on the rows that are asked for and on nothing else, a few rows at a time, so that no tensor of
+(batch, seq, vocab) exists; requests that share a context share its keys and values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from detox.errors import InputError, UnsupportedModel
+from detox.models.architectures import context_length
+from detox.models.edits import Announcement, announced, state_of
+from detox.models.running import evaluating, halving, lent, reuses_cache
+from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
+
+if TYPE_CHECKING:
+    from detox.models.language_model import LanguageModel
+
+_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # positions of one forward pass; beyond, only memory grows
+_HEAD_ROWS = 128  # rows of float32 logits that exist at once
+# Configuration keys of what a family does to its logits after the head (Gemma's soft-capping, Cohere's and Granite's scales).
+_AFTER_HEAD = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "logits_mup_width_multiplier",
+)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Ids of one forward pass; the last `scored` of them are predicted."""
+
+    request: int
+    ids: tuple[int, ...]
+    scored: int
+    at: int  # where its values go in the request's result
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """The last token of a shared context and a continuation, all of which is predicted."""
+
+    request: int
+    group: int
+    ids: tuple[int, ...]
+
+
+_Group = tuple[tuple[int, ...], list[tuple[int, list[int]]]]  # a context; (request, continuation) that share it
+
+
+def _tokens_at_once(model: Any) -> int:
+    return _TOKENS_AT_ONCE.get(model.device.type, 8192)
+
+
+def token_logprobs(
+    lm: LanguageModel, contexts: Sequence[PromptLike], continuations: Sequence[str | Sequence[int]]
+) -> list[Tensor]:
+    """Log-probability of every token of each continuation after its context; the context is never scored.
+
+    Args:
+        lm: the handle; refused if its edits are not exactly those installed.
+        contexts: text (preceded by `lm.prefix`), a conversation (through the chat template, with `lm.system`), or token ids
+            (taken as they are). "" means from the start: after BOS, or EOS for a tokenizer without BOS.
+        continuations: text or token ids. Text is encoded jointly with its context and split where the context's own tokens
+            end, blanks at the context's end belonging to the continuation (the rule of lm-eval's `_encode_pair`).
+
+    Returns:
+        One float32 tensor (tokens,) on the CPU a request, in nats, each at most 0; empty for an empty continuation. Text longer
+        than the model's context is scored by windows that each see at least half a context: every token is predicted once.
+
+    Raises:
+        StaleHandle: see `LanguageModel`.
+        InputError: unequal lengths; an empty context with a tokenizer that has neither BOS nor EOS.
+        HookNeverFired: an installed edit did not run.
+    """
+    lm.require_current()
+    if isinstance(contexts, str) or isinstance(continuations, str):
+        raise InputError("contexts and continuations must be lists, got a str; write [text]")
+    if len(contexts) != len(continuations):
+        raise InputError(
+            f"got {len(contexts)} contexts and {len(continuations)} continuations; expected as many of each"
+        )
+    pairs = encode_pairs(lm, contexts, continuations)
+    results = [torch.zeros(len(continuation)) for _, continuation in pairs]
+    shared, alone = _plan(lm, pairs)
+    model, incidents = lm.model, state_of(lm.model).incidents
+    total = sum(len(batch) for batch in alone) + sum(len(group[1]) for batch in shared for group in batch)
+    with (
+        torch.no_grad(),
+        evaluating(model),
+        tqdm(total=total, desc="likelihood", delay=3, disable=None, leave=False) as bar,
+    ):
+        for groups in shared:
+            for request, at, values in halving(lambda part: _run_shared(lm, part), groups, incidents):
+                results[request][at : at + len(values)] = values
+            bar.update(sum(len(requests) for _, requests in groups))
+        for pieces in alone:
+            for request, at, values in halving(lambda part: _run_alone(lm, part), pieces, incidents):
+                results[request][at : at + len(values)] = values
+            bar.update(len(pieces))
+    return results
+
+
+def windows(tokens: int, first: int, context: int | None) -> list[tuple[int, int, int]]:
+    """How to predict tokens [first, tokens) of a text with at most `context` tokens of input.
+
+    Returns:
+        (begin, end, scored): feed ids [begin, end - 1) and predict the last `scored` of [.., end). Each token is predicted exactly
+        once, after the first window with at least half a context before it.
+    """
+    if tokens <= first:
+        return []
+    if context is None or tokens - 1 <= context:
+        return [(0, tokens, tokens - first)]
+    stride = max(1, context // 2)
+    plan = []
+    done = first
+    while done < tokens:
+        fits = context + 1 if done == first and context + 1 > done else done + stride
+        end = min(tokens, max(fits, done + 1))
+        plan.append((max(0, end - 1 - context), end, end - done))
+        done = end
+    return plan
+
+
+def _plan(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]]) -> tuple[list[list[_Group]], list[list[_Piece]]]:
+    """Batches of groups that share a context, and batches of pieces that stand alone."""
+    limit = context_length(lm.model)
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    if not lm.logits_edits and reuses_cache(lm.model):
+        for index, (context, continuation) in enumerate(pairs):
+            fits = limit is None or len(context) + len(continuation) - 1 <= limit
+            if continuation and len(context) > 1 and fits:
+                groups[tuple(context)].append(index)
+    together = {context: requests for context, requests in groups.items() if len(requests) > 1}
+    taken = {index for requests in together.values() for index in requests}
+    tokens = _tokens_at_once(lm.model)
+    shared: list[list[_Group]] = []
+    size = tokens
+    for shared_context in sorted(together, key=lambda c: (len(c), c)):
+        if size + len(shared_context) > tokens:
+            shared.append([])
+            size = 0
+        shared[-1].append((shared_context, [(index, pairs[index][1]) for index in together[shared_context]]))
+        size += len(shared_context)
+
+    pieces = []
+    for index, (context, continuation) in enumerate(pairs):
+        if index in taken or not continuation:
+            continue
+        ids = (*context, *continuation)
+        pieces += [
+            _Piece(index, ids[begin:end], scored, end - scored - len(context))
+            for begin, end, scored in windows(len(ids), len(context), limit)
+        ]
+    pieces.sort(key=lambda piece: -len(piece.ids))
+    alone: list[list[_Piece]] = []
+    start = 0
+    while start < len(pieces):
+        rows = max(1, tokens // len(pieces[start].ids))
+        alone.append(pieces[start : start + rows])
+        start += rows
+    return shared, alone
+
+
+def _run_alone(lm: LanguageModel, pieces: list[_Piece]) -> list[tuple[int, int, Tensor]]:
+    model, device = lm.model, lm.model.device
+    inputs, mask = pad_rows([p.ids[:-1] for p in pieces], side="right", fill=pad_token(lm.tokenizer), device=device)
+    ends = torch.tensor([len(p.ids) - p.scored for p in pieces], device=device)
+    rows = torch.tensor([r for r, p in enumerate(pieces) for _ in range(p.scored)], device=device)
+    columns = torch.tensor([c for p in pieces for c in range(len(p.ids) - 1 - p.scored, len(p.ids) - 1)], device=device)
+    targets = torch.tensor([t for p in pieces for t in p.ids[len(p.ids) - p.scored :]], device=device)
+    with announced(model, Announcement(mask, ends)):
+        if lm.logits_edits:
+            logits = model(input_ids=inputs, attention_mask=mask.long(), use_cache=False).logits
+            for edit in lm.logits_edits:
+                logits = edit.sequence(inputs, mask, logits)
+            values = _gather(logits[rows, columns], targets)
+        else:
+            values = _selected(
+                model, rows, columns, targets, input_ids=inputs, attention_mask=mask.long(), use_cache=False
+            )
+    split = torch.split(values.cpu(), [p.scored for p in pieces])
+    return [(p.request, p.at, part) for p, part in zip(pieces, split, strict=True)]
+
+
+def _run_shared(lm: LanguageModel, groups: list[_Group]) -> list[tuple[int, int, Tensor]]:
+    """Prefill each context but its last token once, score the continuations on its keys and values, like lengths together."""
+    model, device = lm.model, lm.model.device
+    ids, mask = pad_rows([c[:-1] for c, _ in groups], side="left", fill=pad_token(lm.tokenizer), device=device)
+    columns = ids.shape[1]
+    prefill = Announcement(mask, torch.full((len(groups),), columns, device=device))
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    with announced(model, prefill), headless(model):
+        cache = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=True).past_key_values
+    tails = [
+        _Tail(request, group, (context[-1], *continuation))
+        for group, (context, requests) in enumerate(groups)
+        for request, continuation in requests
+    ]
+    tails.sort(key=lambda tail: len(tail.ids))
+    rows = max(1, _tokens_at_once(model) // (columns + len(tails[-1].ids)))
+    results = []
+    for start in range(0, len(tails), rows):
+        results += _run_tails(lm, cache, mask, tails[start : start + rows])
+    return results
+
+
+def _run_tails(
+    lm: LanguageModel, cache: Any, context_mask: Tensor, tails: list[_Tail]
+) -> list[tuple[int, int, Tensor]]:
+    model, device = lm.model, lm.model.device
+    ids, mask = pad_rows([tail.ids[:-1] for tail in tails], side="right", fill=pad_token(lm.tokenizer), device=device)
+    picked = torch.tensor([tail.group for tail in tails], device=device)
+    whole = torch.cat([context_mask[picked], mask], dim=1)
+    announcement = Announcement(whole, torch.full((len(tails),), context_mask.shape[1] + 1, device=device))
+    positions = context_mask.sum(-1)[picked, None] + torch.arange(ids.shape[1], device=device)
+    rows, columns = mask.nonzero(as_tuple=True)
+    targets = torch.tensor([token for tail in tails for token in tail.ids[1:]], device=device)
+    with announced(model, announcement):
+        values = _selected(
+            model, rows, columns, targets,
+            input_ids=ids, attention_mask=whole.long(), position_ids=positions, past_key_values=lent(cache, picked), use_cache=True,
+        )  # fmt: skip
+    split = torch.split(values.cpu(), [len(tail.ids) - 1 for tail in tails])
+    return [(tail.request, 0, part) for tail, part in zip(tails, split, strict=True)]
+
+
+def _gather(logits: Tensor, targets: Tensor) -> Tensor:
+    """(rows, vocab), (rows,) -> log-probabilities (rows,) float32."""
+    logits = logits.float()
+    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(-1)
+
+
+class _Selection:
+    """Lets the model run its output head on chosen rows only, and keeps the rows."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, *, probe: bool) -> None:
+        self.rows, self.columns, self.probe = rows, columns, probe
+        self.hidden: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        self.hidden = args[0][self.rows, self.columns]
+        return (self.hidden[None, :1] if self.probe else self.hidden[None], *args[1:])
+
+
+def headless(model: Any) -> ExitStack:
+    """A block in which the output head sees a single position: its result is not wanted."""
+    stack = ExitStack()
+    head = model.get_output_embeddings()
+    if head is not None:
+        handle = head.register_forward_pre_hook(lambda module, args: (args[0][:1, :1], *args[1:]))
+        stack.callback(handle.remove)
+    return stack
+
+
+def _selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **inputs: Any) -> Tensor:
+    """Log-probabilities of `targets` at (rows, columns) of one forward pass.
+
+    Most families end in a plain linear head. Then the model itself runs the head on one row, as a probe, and we run it on all
+    of them in chunks. Where the configuration names a step after the head, the model's own forward pass gives all chosen rows.
+
+    Raises:
+        UnsupportedModel: the probe differs from our row: a step after the head that is not known here.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        return _gather(model(**inputs).logits[rows, columns], targets)
+    probe = not any(getattr(model.config, key, None) not in (None, 1, 1.0) for key in _AFTER_HEAD)
+    selection = _Selection(rows, columns, probe=probe)
+    handle = head.register_forward_pre_hook(selection)
+    try:
+        logits = model(**inputs).logits
+    finally:
+        handle.remove()
+    if selection.hidden is None:  # the head was not called as a module, so all logits are there
+        return _gather(logits[rows, columns], targets)
+    if not probe:
+        return _gather(logits[0], targets)
+    theirs, ours = logits[0, 0].float(), head(selection.hidden[:1])[0].float()
+    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max()) + 1e-6):
+        raise UnsupportedModel(
+            f"{type(model).__name__} changes its logits after the output head in a way that is not known here; "
+            "add the configuration key to detox.models.likelihood._AFTER_HEAD"
+        )
+    chunks = zip(torch.split(selection.hidden, _HEAD_ROWS), torch.split(targets, _HEAD_ROWS), strict=True)
+    return torch.cat([_gather(head(hidden), target) for hidden, target in chunks])

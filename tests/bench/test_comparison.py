@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from detox import ITI, compare, evaluate
+from detox.errors import InputError, MissingData
+from tests.evaluation.test_harness import protocol
+
+
+def test_scorecards_in_hand_are_compared_with_the_first(planted):
+    asked = protocol(planted)
+    base = evaluate(planted.lm, asked)
+    with ITI(num_heads=4).fit(planted.lm, planted.contrasts).applied(planted.lm, strength=3.0) as safe:
+        steered = evaluate(safe, asked)
+    comparison = compare({"base": base, "steered": steered})
+    row = comparison.rows[1]
+    assert row.method == "steered"
+    assert row.toxicity_change.high < 0
+    assert row.cross_entropy_change.value == pytest.approx(
+        steered["clean/cross_entropy"].value - base["clean/cross_entropy"].value
+    )
+    assert "steered" in str(comparison)
+    assert compare([base, base]).rows[1].toxicity_change.value == 0
+
+
+def test_different_protocols_are_refused(planted):
+    asked = protocol(planted)
+    one, other = (
+        evaluate(planted.lm, asked),
+        evaluate(planted.lm, replace(asked, sampling=replace(asked.sampling, max_new_tokens=5))),
+    )
+    with pytest.raises(InputError, match="differ in sampling"):
+        compare([one, other])
+    with pytest.raises(InputError, match="no scorecards"):
+        compare([])
+
+
+def test_an_absent_directory_is_named(tmp_path):
+    with pytest.raises(MissingData, match="no results directory"):
+        compare(tmp_path / "nowhere")
+    with pytest.raises(MissingData, match="no finished cells"):
+        compare(tmp_path)

@@ -1,0 +1,43 @@
+"""Shared fixtures: tiny models of every family, the real small models where the shared folder is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
+settings.register_profile("detox", deadline=None)  # a neighbour's load is no failure
+settings.load_profile("detox")
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """The tiny Llama-like model with a planted toxic direction, and its contrasts."""
+    from detox.detoxifiers.planted import plant
+
+    return plant("llama")
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Folder with the real small models (stories260K, babyllama105); skips where it is not there."""
+    for parent in (REPOSITORY, *REPOSITORY.parents):
+        folder = parent / "shared" / "models"
+        if folder.is_dir():
+            return folder
+    pytest.skip("the folder shared/models with the real small models is not there")

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detox.detoxifiers.planted import tiny_config, word_tokenizer
+from detox.errors import InputError
+from detox.models import LanguageModel, token_logprobs
+from detox.models.architectures import ATTENTION_OUTPUT
+from detox.models.likelihood import encode_pairs, windows
+from tests.models.reference import logprobs_one_by_one
+
+
+def tiny(family: str, **changes) -> LanguageModel:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = word_tokenizer()
+    config = tiny_config(family, len(tokenizer))
+    for key, value in changes.items():
+        setattr(config, key, value)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():  # random weights of a size that makes padding mistakes show
+            parameter.data.normal_(0, 0.2)
+    return LanguageModel(model, tokenizer)
+
+
+def requests(rng: np.random.Generator, count: int, *, shared: bool) -> tuple[list[list[int]], list[list[int]]]:
+    contexts = [rng.integers(3, 30, size=rng.integers(1, 12)).tolist() for _ in range(count)]
+    if shared:
+        contexts = [contexts[i // 3] for i in range(count)]
+    return contexts, [rng.integers(3, 30, size=rng.integers(0, 9)).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+def test_equals_one_plain_forward_pass_a_text(family, shared):
+    lm = tiny(family)
+    contexts, continuations = requests(np.random.default_rng(0), 24, shared=shared)
+    got = token_logprobs(lm, contexts, continuations)
+    for context, continuation, values in zip(contexts, continuations, got, strict=True):
+        assert values.shape == (len(continuation),)
+        np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+
+
+def test_families_that_change_logits_after_the_head_are_right():
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    for family, changes in (
+        ("gemma2", {"final_logit_softcapping": 2.0}),
+        ("cohere", {"logit_scale": 0.3}),
+        ("granite", {"logits_scaling": 3.0}),
+    ):
+        config = AutoConfig.for_model(
+            family, vocab_size=40, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=8, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, bos_token_id=2, **changes,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():
+            parameter.data.normal_(0, 0.5)
+        lm = LanguageModel(model, word_tokenizer())
+        contexts, continuations = requests(np.random.default_rng(1), 6, shared=False)
+        for context, continuation, values in zip(
+            contexts, continuations, token_logprobs(lm, contexts, continuations), strict=True
+        ):
+            np.testing.assert_allclose(
+                values.numpy(), logprobs_one_by_one(model, context, continuation), atol=5e-5, err_msg=family
+            )
+
+
+def test_a_step_after_the_head_that_nobody_knows_is_found_out():
+    from detox.errors import UnsupportedModel
+
+    lm = tiny("llama")
+    forward = lm.model.forward
+
+    def scaled(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = out.logits * 3
+        return out
+
+    lm.model.forward = scaled
+    with pytest.raises(UnsupportedModel, match="after the output head"):
+        token_logprobs(lm, [[5, 6, 7]], [[8, 9]])
+
+
+@given(tokens=st.integers(0, 200), first=st.integers(1, 60), context=st.integers(1, 50))
+def test_windows_predict_every_token_once_with_half_a_context(tokens, first, context):
+    predicted: list[int] = []
+    for number, (begin, end, scored) in enumerate(windows(tokens, first, context)):
+        assert 0 <= begin < end <= tokens
+        assert end - 1 - begin <= context
+        assert scored >= 1
+        seen = end - scored - begin  # tokens before the first one that is predicted here
+        assert seen >= 1
+        if number and begin:
+            assert seen >= context - context // 2
+        predicted += range(end - scored, end)
+    assert predicted == list(range(first, tokens))
+
+
+def test_long_documents_use_windows():
+    lm = tiny("llama", max_position_embeddings=16)
+    ids = np.random.default_rng(2).integers(3, 30, size=60).tolist()
+    values = token_logprobs(lm, [ids[:3]], [ids[3:]])[0].numpy()
+    expected = []
+    for begin, end, scored in windows(60, 3, 16):
+        piece = ids[begin:end]
+        expected += logprobs_one_by_one(lm.model, piece[: len(piece) - scored], piece[len(piece) - scored :]).tolist()
+    np.testing.assert_allclose(values, expected, atol=2e-5)
+
+
+def test_text_is_encoded_jointly_with_lm_evals_rule(shared_models):
+    from transformers import GPT2TokenizerFast
+
+    folder = shared_models / "gpt2_tokenizer"
+    tokenizer = GPT2TokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    lm = LanguageModel(tiny("gpt2").model, tokenizer)
+
+    def lm_eval_rule(context: str, continuation: str):  # lm_eval/api/model.py: TemplateLM._encode_pair
+        blanks = len(context) - len(context.rstrip())
+        if blanks > 0:
+            continuation, context = context[-blanks:] + continuation, context[:-blanks]
+        whole, start = tokenizer.encode(context + continuation), tokenizer.encode(context)
+        return start, whole[len(start) :]
+
+    cases = [
+        ("The answer is", " yes"),
+        ("The answer is ", "yes"),
+        ("Trailing  ", "blanks"),
+        ("un", "believable"),
+        ("a\n", "b"),
+    ]
+    got = encode_pairs(lm, [c for c, _ in cases], [t for _, t in cases])
+    assert got == [lm_eval_rule(*case) for case in cases]
+    assert encode_pairs(lm, [""], ["start"]) == [([tokenizer.eos_token_id], tokenizer.encode("start"))]
+
+
+def test_prefix_is_read_and_never_scored():
+    lm = tiny("llama")
+    from dataclasses import replace
+
+    plain = lm.logprobs(["topic1 says"], [" kind1 kind2"])[0]
+    prefixed = replace(lm, prefix="rude1 ").logprobs(["topic1 says"], [" kind1 kind2"])[0]
+    spelled = lm.logprobs(["rude1 topic1 says"], [" kind1 kind2"])[0]
+    assert torch.equal(prefixed, spelled)
+    assert not torch.equal(prefixed, plain)
+
+
+def test_wrong_input_is_one_clear_line():
+    lm = tiny("llama")
+    with pytest.raises(InputError, match="2 contexts and 1 continuations"):
+        token_logprobs(lm, ["a", "b"], ["c"])
+    with pytest.raises(InputError, match="must be lists"):
+        token_logprobs(lm, "a", ["b"])
+    lm.tokenizer.eos_token = None
+    with pytest.raises(InputError, match="neither BOS nor EOS"):
+        token_logprobs(lm, [""], ["kind1"])
+
+
+def test_bfloat16_reduces_in_float32():
+    lm = tiny("llama")
+    contexts, continuations = requests(np.random.default_rng(0), 8, shared=False)
+    lm.model.to(torch.bfloat16)
+    for values, continuation in zip(token_logprobs(lm, contexts, continuations), continuations, strict=True):
+        assert values.dtype == torch.float32
+        assert len(values) == len(continuation)
+    head = lm.model.get_output_embeddings()
+    hidden = torch.randn(3, head.in_features, dtype=torch.bfloat16)
+    from detox.models.likelihood import _gather
+    from tests.models.reference import log_softmax
+
+    logits = head(hidden).detach()
+    expected = log_softmax(logits.double().numpy())[np.arange(3), [4, 5, 6]]
+    np.testing.assert_allclose(_gather(logits, torch.tensor([4, 5, 6])).detach().numpy(), expected, atol=1e-5)
