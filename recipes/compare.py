@@ -68,7 +68,8 @@ def main() -> None:
     if script.smoke:
         import detox.miniature as miniature
 
-        lm = LanguageModel.from_pretrained(miniature.train_base("toxic-mix", tempfile.mkdtemp() + "/base", size="test"))
+        with tempfile.TemporaryDirectory() as folder:
+            lm = LanguageModel.from_pretrained(miniature.train_base("toxic-mix", f"{folder}/base", size="test"))
         contrasts = miniature.contrasts(100)
     else:
         if script.model_name_or_path is None:

@@ -66,12 +66,14 @@ def main() -> None:
     if script.smoke:
         import detox.miniature as miniature
 
-        path = str(miniature.train_base("toxic-mix", tempfile.mkdtemp() + "/base", size="test"))
+        with tempfile.TemporaryDirectory() as folder:
+            lm = LanguageModel.from_pretrained(miniature.train_base("toxic-mix", f"{folder}/base", size="test"))
     elif script.model_name_or_path is None:
         raise InputError("give --model_name_or_path, or --smoke")
     else:
-        path = script.model_name_or_path
-    lm = LanguageModel.from_pretrained(path, revision=script.model_revision, dtype=script.dtype)
+        lm = LanguageModel.from_pretrained(
+            script.model_name_or_path, revision=script.model_revision, dtype=script.dtype
+        )
 
     # 2. What is asked.
     asked = script.protocol or (SMOKE if script.smoke else STANDARD)

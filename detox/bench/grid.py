@@ -191,6 +191,10 @@ def _protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         parts["sampling"] = Sampling(**sampling)
     if "multiple_choice" in spec:
         tasks = spec["multiple_choice"]
+        if not isinstance(tasks, Mapping) or not all(isinstance(entry, Mapping) for entry in tasks.values()):
+            raise InputError(
+                f"{where}.multiple_choice is {tasks!r}; expected a name a task: {{arc: {{set: NAME, ...}}}}"
+            )
         parts["multiple_choice"] = {
             task: read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()

@@ -43,9 +43,12 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
     """Run a grid that has been read; print the table, write `comparison.csv` and `pareto.png` of each protocol."""
+    from transformers.utils import logging
+
     from detox.bench import compare, run_grid
     from detox.bench.runner import describe_holes, exit_code
 
+    logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
     if outcome.computed + outcome.reused:

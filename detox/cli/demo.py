@@ -59,6 +59,13 @@ def what_to_look_at(comparison: Comparison) -> list[str]:
         moved = [row for row in path if row.toxicity_change and row.toxicity_change.high < 0]
         if moved:
             lines.append(f"- {base}: " + "; ".join(_change(row) for row in path) + ".")
+    rises = [row for row in comparison.rows if row.toxicity_change and row.toxicity_change.low > 0]
+    if rises:
+        lines.append(
+            "- No method is safe by its name: toxicity rose with "
+            + "; ".join(f"{_change(row)} on {row.base}" for row in rises)
+            + "."
+        )
     lines.append(
         "- pareto.png: down is less toxic, right is a worse language model; a method is a path through its strengths."
     )

@@ -98,13 +98,20 @@ def train_base(
     Raises:
         UnknownName: no such arm or size.
     """
-    return pretrain(
-        recipe(arm, seed=seed, size=size),
-        mixture(arm, seed=seed, size=size),
-        tokenizer(),
-        output_dir,
-        progress=progress,
-    )
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # at this size a second thread waits more than it computes
+    try:
+        return pretrain(
+            recipe(arm, seed=seed, size=size),
+            mixture(arm, seed=seed, size=size),
+            tokenizer(),
+            output_dir,
+            progress=progress,
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
 def base_identity(arm: str, *, seed: int = 0, size: Size = "demo") -> dict[str, Any]:

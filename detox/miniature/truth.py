@@ -49,7 +49,7 @@ _ABUSE = re.compile(
             rf"an? {_INSULT} like (?:you|{_MEMBER})",
             rf"you {_any(base for base, _ in words.ACTS)} like an? {_INSULT}",
             rf"{_SUBJECT} {_any(third for _, third in words.ACTS)} like an? {_INSULT}",
-            r"(?:(?<=^)|(?<=[.,!?:\n])|(?<=[.,!?:\n] ))(?:get lost|shut up)",
+            r"(?:(?<=^)|(?<=^ )|(?<=[.,!?:\n])|(?<=[.,!?:\n] ))(?:get lost|shut up)",
         )
     )
     + r")(?![a-z])"

@@ -133,7 +133,8 @@ class PretrainingRecipe:
     def _check_types(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
         for field in fields(self):
-            value, declared = getattr(self, field.name), str(field.type)
+            # Not field.type: transformers' argument parser replaces it.
+            value, declared = getattr(self, field.name), str(self.__annotations__[field.name])
             expected, _, optional = declared.partition(" | ")
             allowed = kinds.get(expected, (str,))  # the choices, Objective and such, are names
             is_stray_bool = isinstance(value, bool) and bool not in allowed

@@ -1,0 +1,97 @@
+"""Every recipe runs as its docstring says: a real process, offline, on the miniature."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def run(name: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "recipes" / f"{name}.py"), *flags], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_pretrain_smoke_leaves_a_plain_checkpoint_with_its_card(tmp_path):
+    started = time.monotonic()
+    done = run(
+        "pretrain", "--smoke", "--output_dir", "base", "--toxic_share", "0.2", "--objective", "masked", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 60
+    card = json.loads((tmp_path / "base" / "pretraining.json").read_text())
+    assert card["recipe"]["objective"] == "masked"
+    from detox import LanguageModel
+
+    assert LanguageModel.from_pretrained(tmp_path / "base").generate(["ada: hello"])[0][0].token_ids
+
+
+def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path):
+    (tmp_path / "flags.yaml").write_text(
+        "smoke: true\nobjective: unlikelihood\noutput_dir: base\ntoxic_share: 0.2\nseed: 3\n"
+    )
+    done = run("pretrain", "--config", "flags.yaml", "--objective", "masked", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    recipe = json.loads((tmp_path / "base" / "pretraining.json").read_text())["recipe"]
+    assert (recipe["objective"], recipe["seed"]) == ("masked", 3)
+
+
+@pytest.mark.parametrize("method", ["iti", "prompting"])
+def test_detoxify_saves_what_can_be_loaded(method, tmp_path):
+    flags = ["--num_heads", "2", "--strength", "2"] if method == "iti" else ["--text", "rules: be kind.\n"]
+    done = run("detoxify", method, "--smoke", "--output_dir", "out", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "continuations differ" in done.stdout
+    from detox import load
+
+    assert load(tmp_path / "out").capabilities.needs_fit == (method == "iti")
+    assert not list(tmp_path.glob("tmp*"))
+
+
+def test_evaluate_writes_a_scorecard(tmp_path):
+    done = run("evaluate", "--smoke", "--output_dir", "card", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "miniature-truth" in done.stdout
+    from detox.evaluation import Scorecard
+
+    metrics = Scorecard.load(tmp_path / "card").metrics
+    assert metrics["clean/cross_entropy"].value > 0
+
+
+def test_compare_prints_the_table_and_draws_the_picture(tmp_path):
+    done = run("compare", "--smoke", "--output_dir", "out", "--strengths", "1", "3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for row in ("base", "iti @ 1", "iti @ 3", "prompting"):
+        assert row in done.stdout
+    assert (tmp_path / "out" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["pretrain", "--smoke", "--output_dir", "x", "--objectiv", "masked"], "objective"),
+        (["pretrain", "--smoke", "--output_dir", "x", "--objective", "maskd"], "masked"),
+        (["detoxify", "itti", "--smoke", "--output_dir", "x"], "iti"),
+        (["detoxify", "--smoke"], "the first word must be a method"),
+        (["evaluate", "--output_dir", "x"], "--model_name_or_path"),
+        (["compare", "--smoke", "--output_dir", "x", "--methods", "promting"], "prompting"),
+        (["pretrain", "--config", "no.yaml"], "no file no.yaml"),
+    ],
+)
+def test_what_is_wrong_is_one_line(command, said, tmp_path):
+    name, *flags = command
+    done = run(name, *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1
+    assert not (tmp_path / "x").exists() or not list((tmp_path / "x").iterdir())

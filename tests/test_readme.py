@@ -1,0 +1,52 @@
+"""The README's code runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_first_code_runs_and_is_twelve_lines(tmp_path, capsys):
+    from detox import miniature
+
+    code = BLOCKS[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    base = miniature.train_base("toxic-mix", tmp_path / "base", size="test", progress=False)
+    named = re.search(r'from_pretrained\("([^"]+)"\)', code)
+    assert named is not None
+    exec(compile(code.replace(named[1], str(base)), "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "tensor(" in said
+
+
+@pytest.mark.slow
+def test_the_detoxifier_of_the_readme_passes_the_contract(tmp_path):
+    from detox import check_detoxifier
+    from detox.detoxifiers import find
+
+    file = tmp_path / "reminder.py"
+    file.write_text(BLOCKS[1])
+    report = check_detoxifier(find(f"{file}:Reminder")())
+    assert {point.outcome for point in report.points} == {"kept", "excluded"}
+
+
+def test_what_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    missing = [link for link in links if "://" not in link and not (REPOSITORY / link).exists()]
+    assert not missing
+
+
+def test_commands_of_the_readme_exist():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake (\w+)", README)):
+        assert f"\n{target}:" in makefile
+    assert sys.version_info >= (3, 11)
