@@ -43,4 +43,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-

@@ -66,9 +66,7 @@ def test_a_missing_data_directory_is_named(capsys, tmp_path, monkeypatch):
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    listing = subprocess.run(
-        f"{DETOX} data list | head -n 1", shell=True, capture_output=True, text=True
-    )
+    listing = subprocess.run(f"{DETOX} data list | head -n 1", shell=True, capture_output=True, text=True)
     assert listing.returncode == 0
     assert "Traceback" not in listing.stderr
     assert "BrokenPipe" not in listing.stderr

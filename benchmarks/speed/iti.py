@@ -1,0 +1,69 @@
+"""What ITI costs: generation with it applied, and at strength 0, against generation without.
+
+    python benchmarks/speed/iti.py            # about 5 minutes on 2 cores
+    python benchmarks/speed/iti.py --quick    # seconds; writes no record
+
+`speedup` is plain time over steered time, so 1 / 1.03 = 0.971 is the target of the applied arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measure import interleaved, write_record
+from models import build, text
+
+# How many times slower steered generation may be, by size and strength.
+SIZES = ("fixed-4k", "fixed-50k")
+TARGETS = {"1": 1.03, "0": 1.00}
+
+
+def compare(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, Any]:
+    from detox import ITI, Contrast, LanguageModel, Sampling
+
+    rng = random.Random(0)
+    lm = LanguageModel(*build(size))
+    prompts = [text(rng, rng.randint(6, 20), size) for _ in range(count)]
+    contrasts = [Contrast(id=str(i), prompt=text(rng, 4, size), safe=(" w1 w2",), toxic=(" w3 w4",)) for i in range(20)]
+    iti = ITI(num_heads=num_heads).fit(lm, contrasts)
+    sampling = Sampling(max_new_tokens=20, top_p=0.9, num_return_sequences=5)
+    arms = {}
+    for strength, target in TARGETS.items():
+
+        def steered(strength: float = float(strength)) -> None:
+            with iti.applied(lm, strength=strength) as safe:
+                safe.generate(prompts, sampling)
+
+        result = interleaved(lambda: lm.generate(prompts, sampling), steered, pairs=pairs)
+        slower = {
+            key: 1 / result["speedup"][other] for key, other in (("median", "median"), ("low", "high"), ("high", "low"))
+        }
+        arms[f"strength {strength}"] = {**result, "slowdown": slower, "target": target, "met": slower["low"] <= target}
+    return {"heads_shifted": num_heads, "prompts": count, **arms}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tiny model and two pairs; writes no record")
+    parser.add_argument("--output_dir", default="benchmarks/results/speed")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        print(compare("tiny", count=3, pairs=2, num_heads=3)["strength 1"]["slowdown"])
+        return
+    sizes = {}
+    for size in SIZES:
+        sizes[size] = compare(size, count=16, pairs=21, num_heads=24)
+        print(size, {name: arm["slowdown"] for name, arm in sizes[size].items() if name.startswith("s")}, flush=True)
+    write_record("iti", {"against": "generation without ITI", "sizes": sizes}, output_dir=arguments.output_dir)
+
+
+if __name__ == "__main__":
+    main()
