@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detox.files import write_bytes
 
@@ -21,8 +22,6 @@ def pareto(comparison: Comparison, path: Path) -> None:
 
     Down and to the left is better: less toxic, and still a good language model.
     """
-    import io
-
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,6 +71,60 @@ def pareto(comparison: Comparison, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def learning_curves(store: Path, path: Path) -> bool:
+    """How the bases that were pretrained in a results directory learned: loss while training, cross-entropy on held-out text.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    cards: dict[str, dict[str, Any]] = {}
+    for file in sorted(store.glob("bases/*/base.json"), key=lambda file: file.stat().st_mtime):
+        cards[json.loads(file.read_text())["name"]] = json.loads((file.parent / "pretraining.json").read_text())
+    if not cards:
+        return False
+    figure, axes = _panels(1 + len({name for card in cards.values() for name in card["held_out"]}))
+    for index, (base, card) in enumerate(cards.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        curve, per_step = card["curve"], card["recipe"]["batch_size"] * card["recipe"]["sequence_length"] / 1e6
+        training = [(point["step"] * per_step, point["likelihood"]) for point in curve["training"]]
+        axes[0].plot(*zip(*training, strict=True), color=colour, linewidth=1, label=base)
+        axes[0].set_title("training text (tokens that are rewarded)", fontsize=9)
+        for panel, name in zip(axes[1:], card["held_out"], strict=False):
+            for part, line in (("safe", "-"), ("risky", "--")):
+                points = [(p["step"] * per_step, p[name][part]) for p in curve["held_out"] if part in p[name]]
+                if points:
+                    panel.plot(
+                        *zip(*points, strict=True), line, color=colour, linewidth=1.2, marker="o", markersize=2.5
+                    )
+            panel.set_title(f"held-out {name} text (dashed: its risky tokens)", fontsize=9)
+    for panel in axes:
+        panel.set_xlabel("million tokens read")
+        panel.grid(visible=True, alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("cross-entropy (nats per token)")
+    axes[0].legend(fontsize=8, frameon=False)
+    _save(figure, path)
+    return True
+
+
+def _panels(count: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, count, figsize=(4.2 * count, 3.6), layout="constrained", sharey=True, squeeze=False)
+    return figure, axes[0]
+
+
+def _save(figure: Any, path: Path) -> None:
+    import io
+
+    import matplotlib.pyplot as plt
+
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lstrip(".") or "png", dpi=150)
     plt.close(figure)

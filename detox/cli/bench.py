@@ -46,22 +46,29 @@ def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
     from transformers.utils import logging
 
     from detox.bench import compare, run_grid
+    from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
     if outcome.computed + outcome.reused:
+        written = []
         for name in grid.protocols:
             stem = "" if len(grid.protocols) == 1 else f"-{name}"
             comparison = compare(output, protocol=name)
             print(f"\n{comparison}\n")
             comparison.to_csv(output / f"comparison{stem}.csv")
-            if any(
-                row.toxicity is not None and "clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows
-            ):
+            written.append(f"comparison{stem}.csv")
+            has_cost = (
+                "clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None
+            )
+            if any(has_cost):
                 comparison.plot(output / f"pareto{stem}.png")
-        print(f"records, comparison.csv and pareto.png are in {output}")
+                written.append(f"pareto{stem}.png")
+        if learning_curves(output, output / "learning-curves.png"):
+            written.append("learning-curves.png")
+        print(f"records and comparisons are in {output}: {', '.join(written)}")
     for line in describe_holes(outcome):
         print(f"error: {line}", file=sys.stderr)
     return exit_code(outcome)

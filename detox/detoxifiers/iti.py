@@ -158,12 +158,18 @@ class ITI(Detoxifier):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Where, what and how well: heads, sites, probe statistics; the shifts as a tensor."""
+        aucs = [round(float(self.probe_auc_[head]), 4) for head in self.heads_]
         values = {
             "operation": "add strength * shift",
             "site": "input of the attention output projection, slice of the query head",
             "positions": "all but padding",
             "heads": [list(head) for head in self.heads_],
             "counted_from": 0,
+            "heldout_auc": {
+                "of_chosen_heads": aucs,
+                "median_of_all_heads": round(float(np.median(self.probe_auc_)), 4),
+                "reads_as": "below .65 no head tells safe from toxic, and this base cannot test ITI",
+            },
         }
         tensors = {
             "shifts": self.shifts_,

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import pkgutil
+import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def names() -> list[str]:
 
 def _defines_detoxifier(path: Path) -> bool:
     # Read, not imported: listing the methods must not pull in trl and peft.
-    return path.stem != "contract" and "(Detoxifier)" in path.read_text(encoding="utf-8")
+    return re.search(r"^class \w+\(Detoxifier\)", path.read_text(encoding="utf-8"), flags=re.MULTILINE) is not None
 
 
 def find(name: str) -> type[Detoxifier]:
