@@ -1,4 +1,4 @@
-"""The README's code runs as it stands there."""
+"""The README's code runs as it stands there, and its numbers are those of the records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from detox.bench import compare
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -50,3 +51,26 @@ def test_commands_of_the_readme_exist():
     for target in set(re.findall(r"\bmake (\w+)", README)):
         assert f"\n{target}:" in makefile
     assert sys.version_info >= (3, 11)
+
+
+TABLES = re.findall(r"<!-- (benchmarks/results/[\w-]+) -->\n((?:\|.*\n)+)", README)
+NUMBER = re.compile(r"[+-]?\d+\.\d+")
+
+
+def test_there_are_tables_of_the_demo_and_of_real_text():
+    assert [folder for folder, _ in TABLES] == ["benchmarks/results/demo", "benchmarks/results/real-small"]
+
+
+@pytest.mark.parametrize(("folder", "table"), TABLES, ids=[folder for folder, _ in TABLES])
+def test_every_number_is_in_the_record(folder, table):
+    comparison = compare(REPOSITORY / folder)
+    lines = {
+        (row.base, row.method_label): text
+        for row, text in zip(comparison.rows, comparison.table().splitlines()[2:], strict=False)
+    }
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
+    assert len(rows) > 3
+    for base, method, *cells in rows:
+        recorded = NUMBER.findall(lines[base, method])
+        for number in NUMBER.findall(" ".join(cells)):
+            assert number in recorded, (base, method, number)

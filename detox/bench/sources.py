@@ -14,7 +14,7 @@ from detox.errors import InputError, UnknownName
 
 Record = TypeVar("Record")
 
-_KEYS = ("set", "file", "split", "limit", "seed", "half", "characters", "group")
+_KEYS = ("set", "file", "split", "limit", "seed", "half", "longest", "characters", "group")
 
 # What the miniature gives where a grid says `set: miniature`.
 _MINIATURE: dict[type, str] = {
@@ -33,8 +33,8 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
     Args:
         record: the type wanted.
         spec: {set: NAME, split: ..., limit: ..., seed: ...} of the catalogue; {set: miniature, limit: ..., seed: ..., split: ...};
-            or {file: PATH.jsonl}. `half: 0` or `1` keeps one of two halves by a hash of the id; `characters` cuts documents;
-            `group` keeps one group of prompts.
+            or {file: PATH.jsonl}. `half: 0` or `1` keeps one of two halves by a hash of the id; `longest` leaves out texts of more
+            characters (before the limit); `characters` cuts documents; `group` keeps one group of prompts.
         where: the entry's place, for messages.
 
     Raises:
@@ -49,7 +49,10 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
             raise UnknownName(f"key of {where}", str(key), _KEYS)
     if ("set" in spec) == ("file" in spec):
         raise InputError(f"{where} must name either a set or a file; it names {'both' if 'set' in spec else 'neither'}")
+    filtered = bool({"file", "half", "longest"} & spec.keys())
     if "file" in spec:
+        if "split" in spec:
+            raise InputError(f"{where}: a file has no split {spec['split']!r}; leave it out, or give another file")
         records = _from_file(record, Path(spec["file"]))
     elif spec["set"] == "miniature":
         records = _from_miniature(record, spec, where)
@@ -58,15 +61,17 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
             record,  # type: ignore[type-var]
             spec["set"],
             split=spec.get("split"),
-            limit=None if "half" in spec else spec.get("limit"),
+            limit=None if filtered else spec.get("limit"),
             seed=int(spec.get("seed", 0)),
         )
     if "half" in spec:
         records = [r for r in records if _half(r.id) == int(spec["half"])]  # type: ignore[attr-defined]
-        if spec.get("limit") is not None:
-            from detox.data.subsets import draw
+    if "longest" in spec:
+        records = [r for r in records if len(_text(r, where)) <= int(spec["longest"])]
+    if filtered and spec.get("limit") is not None:
+        from detox.data.subsets import draw
 
-            records = draw(records, int(spec["limit"]), seed=int(spec.get("seed", 0)))  # type: ignore[type-var]
+        records = draw(records, int(spec["limit"]), seed=int(spec.get("seed", 0)))  # type: ignore[type-var]
     if "group" in spec:
         records = [r for r in records if getattr(r, "group", None) == spec["group"]]
     if "characters" in spec:
@@ -74,6 +79,12 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
     if not records:
         raise InputError(f"{where} holds no records; expected at least one")
     return tuple(records)
+
+
+def _text(record: Any, where: str) -> str:
+    if not hasattr(record, "text"):
+        raise InputError(f"{where}: `longest` is about records with a text, which {type(record).__name__} has not")
+    return str(record.text)
 
 
 def _half(key: str) -> int:
