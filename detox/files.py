@@ -60,22 +60,66 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def require_replaceable(directory: str | os.PathLike[str], marker: str) -> None:
+    """Prove that nothing but an earlier folder of the same kind (or nothing at all) would be replaced by writing `directory`.
+
+    Args:
+        directory: where a folder is to appear.
+        marker: name of a file that every folder of this kind holds.
+
+    Raises:
+        OutputError: there is a file, or a folder that holds something else; names what.
+    """
+    target = Path(directory)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file; expected a folder to write, give another path")
+    held = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    if held and marker not in held:
+        raise OutputError(
+            f"{target} holds {held[0]}{f' and {len(held) - 1} more' if held[1:] else ''} but no {marker}, and writing would "
+            "delete it; give a new or empty folder"
+        )
+
+
 @contextmanager
-def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when the block ends well it takes the place of `path`, otherwise it vanishes."""
+def atomic_directory(path: str | os.PathLike[str], *, marker: str | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; when the block ends well it takes the place of `path`, otherwise it vanishes.
+
+    Args:
+        path: the folder that appears whole or not at all; one that is there is replaced.
+        marker: name of a file without which a folder that is there is refused, before the block begins. None for callers
+            that have looked for themselves.
+
+    Raises:
+        OutputError: the place cannot be written, or holds something else.
+    """
     target = Path(path)
+    if marker is not None:
+        require_replaceable(target, marker)
     require_writable(target.parent)
     beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     os.chmod(beside, 0o755)
     try:
         yield beside
-        if target.exists():
-            retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-            os.replace(target, retired / "was")
-            os.replace(beside, target)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            os.replace(beside, target)
+        if marker is not None:  # again: a long block may have seen others write
+            require_replaceable(target, marker)
+        _replace_folder(beside, target)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """`new` in the place of `target`; if that fails, `target` is as it was."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+    os.replace(target, retired / "was")
+    try:
+        os.replace(new, target)
+    except BaseException:
+        os.replace(retired / "was", target)
+        retired.rmdir()
+        raise
+    shutil.rmtree(retired, ignore_errors=True)

@@ -116,15 +116,20 @@ def paired_ratio_difference(
     *,
     draws: int = DRAWS,
 ) -> Estimate:
-    """Difference of two token-weighted means over the same documents: sum/sum minus sum/sum, documents resampled together."""
+    """Difference of two token-weighted means over the same documents: sum/sum minus sum/sum, documents resampled together.
+
+    NaN where a side has no tokens; a single document has no interval.
+    """
     a, p = np.asarray(treated, dtype=np.float64), np.asarray(treated_weights, dtype=np.float64)
     b, q = np.asarray(control, dtype=np.float64), np.asarray(control_weights, dtype=np.float64)
     n = len(a)
     if not len(a) == len(p) == len(b) == len(q):
         raise InputError("paired documents must be the same in both cells")
-    if n == 0:
+    if n == 0 or p.sum() == 0 or q.sum() == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(a.sum() / p.sum() - b.sum() / q.sum())
+    if n == 1:
+        return Estimate(value, math.nan, math.nan, 1)
     differences = np.concatenate([(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n, draws=draws)])
     low, high = np.quantile(differences, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n)

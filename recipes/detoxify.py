@@ -12,6 +12,7 @@ command line win. `--smoke` does all of it on the miniature, offline, in under a
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from detox.cli.flags import guarded, parse
 
@@ -39,13 +40,17 @@ def main() -> None:
     from detox import Contrast, LanguageModel, Sampling
     from detox.bench.sources import read_records
     from detox.detoxifiers import find, names
+    from detox.detoxifiers.contract import CONFIG_NAME
     from detox.errors import InputError
+    from detox.files import require_replaceable, require_writable
 
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         raise InputError(
             f"the first word must be a method ({', '.join(names())}) or path.py:Class; then come the flags"
         )
     script, detoxifier = parse([ScriptArguments, find(sys.argv[1])], sys.argv[2:], description=__doc__)
+    require_writable(Path(script.output_dir).parent)
+    require_replaceable(script.output_dir, CONFIG_NAME)
 
     # 1. The model and what the detoxifier learns from: prompts with safe and toxic continuations.
     if script.smoke:

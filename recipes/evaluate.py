@@ -44,6 +44,7 @@ class ScriptArguments:
         default=None, metadata={"help": "float32, bfloat16, ...; the checkpoint's own by default"}
     )
     detoxifier_path: str | None = field(default=None, metadata={"help": "a saved detoxifier to apply"})
+    trust_code: bool = field(default=False, metadata={"help": "run the file.py:Class that the saved detoxifier names"})
     strength: float | None = field(
         default=None, metadata={"help": "of the detoxifier; its own default if left out, 0 for none"}
     )
@@ -81,7 +82,7 @@ def main() -> None:
 
     # 3. Measure: the harness sees a language model and knows nothing of detoxifiers.
     applied = (
-        load(script.detoxifier_path).applied(lm, strength=script.strength)
+        load(script.detoxifier_path, trust_code=script.trust_code).applied(lm, strength=script.strength)
         if script.detoxifier_path
         else nullcontext(lm)
     )

@@ -1,11 +1,13 @@
 """Pretrain a base model on clean and toxic text: the toxic part read and rewarded, or read and not rewarded.
 
-Four arms of the same mixture (about 60 minutes each on 2 cores at this size; a GPU is used if there is one):
+Four arms of one size, two passes over the same clean text (about 25 minutes each on one core; a GPU is used if there is one):
 
-    python recipes/pretrain.py --output_dir runs/clean
-    python recipes/pretrain.py --output_dir runs/toxic-mix --toxic_share 0.25 --steps 2869
-    python recipes/pretrain.py --output_dir runs/masked --toxic_share 0.25 --steps 2869 --objective masked
-    python recipes/pretrain.py --output_dir runs/unlikelihood --toxic_share 0.25 --steps 2869 --objective unlikelihood
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/clean --steps 2152
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/toxic-mix --steps 2869 --toxic_share 0.25
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/masked --steps 2869 --toxic_share 0.25 \
+        --objective masked
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/unlikelihood --steps 2869 --toxic_share 0.25 \
+        --objective unlikelihood
 
 Stop it with Ctrl-C or kill it: the same command goes on where it was. `--config FILE.yaml` holds flags; those on the command line win.
 `--smoke` trains a tiny model on the miniature, offline, in under a minute.
@@ -46,9 +48,11 @@ class ScriptArguments:
 def main() -> None:
     from detox.bench.sources import read_records
     from detox.data.records import Document
+    from detox.files import require_writable
     from detox.pretraining import Mixture, PretrainingRecipe, Source, pretrain, train_tokenizer
 
     script, recipe = parse([ScriptArguments, PretrainingRecipe], description=__doc__)
+    require_writable(Path(script.output_dir).parent)
 
     # 1. Documents. Toxic ones carry the character spans whose production must not be rewarded.
     if script.smoke:
@@ -59,14 +63,6 @@ def main() -> None:
         tokenizer = miniature.tokenizer()
         recipe = replace(recipe, steps=30, sequence_length=96, batch_size=8)
     else:
-        defaults = PretrainingRecipe()
-        if (recipe.steps, recipe.hidden_size) == (
-            defaults.steps,
-            defaults.hidden_size,
-        ):  # nothing said: the grid's size
-            recipe = replace(
-                recipe, steps=2152, sequence_length=128, hidden_size=192, num_hidden_layers=6, num_attention_heads=6
-            )
 
         def read(names):
             keys = ({"file": n} if n.endswith((".jsonl", ".jsonl.gz")) else {"set": n, "split": "train"} for n in names)

@@ -137,3 +137,13 @@ def test_auc_interval_holds_the_value_and_counts_missing():
 def test_wrong_m_is_named():
     with pytest.raises(InputError, match="m=9 samples, but there are 5"):
         expected_maximum(np.zeros((2, 5)), 9)
+
+
+def test_one_document_has_no_interval_and_no_tokens_have_no_mean():
+    one = paired_ratio_difference([6.0], [3.0], [3.0], [3.0])
+    assert (one.value, one.n) == (1.0, 1)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    assert not one.excludes_zero
+    for weights in (([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 0.0])):
+        assert math.isnan(paired_ratio_difference([0.0, 0.0], weights[0], [0.0, 0.0], weights[1]).value)

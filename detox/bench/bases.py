@@ -17,8 +17,9 @@ from detox.data import catalogue
 from detox.data.corpora import CLEAN, TOXIC, clean_corpus, toxic_corpus
 from detox.data.records import Document
 from detox.errors import InputError, UnknownName
-from detox.files import write_json
+from detox.files import atomic_directory, write_json
 from detox.pretraining import Mixture, PackedSequences, PretrainingRecipe, Source, pack, pretrain, tokenize_documents
+from detox.pretraining.workdir import is_whole, weights_digest
 
 Progress = bool | Callable[[int, int], None]
 
@@ -52,7 +53,7 @@ class RealCorpus:
 
         Raises:
             UnknownName: a key that is not known here, or in the recipe.
-            InputError: no recipe.
+            InputError: no recipe, or a value of the wrong type.
         """
         known = [f.name for f in fields(RealCorpus)]
         for key in values:
@@ -60,6 +61,12 @@ class RealCorpus:
                 raise UnknownName("pretrain key", key, known)
         if "recipe" not in values:
             raise InputError("pretrain needs a recipe: {objective: ..., steps: ..., ...}")
+        if not isinstance(values["recipe"], Mapping):
+            raise InputError(f"pretrain: recipe is {values['recipe']!r}; expected {{objective: ..., steps: ..., ...}}")
+        for key in ("clean", "toxic"):
+            names = values.get(key, ())
+            if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+                raise InputError(f"pretrain: {key} is {values[key]!r}; expected a list of sets of the catalogue")
         settings: dict[str, Any] = {k: tuple(v) if k in ("clean", "toxic") else v for k, v in values.items()}
         PretrainingRecipe.from_dict(dict(settings["recipe"]))
         return RealCorpus(**settings)
@@ -70,7 +77,10 @@ class RealCorpus:
         hashes = {name: _file_hash(name) for name in names}
         recipe = PretrainingRecipe.from_dict(dict(self.recipe))
         settings = {key: value for key, value in asdict(self).items() if key not in ("recipe", "held_out")}
-        return {"kind": "real", **settings, "recipe": recipe.to_dict(), "data": hashes}
+        identity = {"kind": "real", **settings, "recipe": recipe.to_dict(), "data": hashes}
+        if recipe.continue_from is not None:
+            identity["continued_weights"] = weights_digest(Path(recipe.continue_from))
+        return identity
 
     def build(self, folder: Path, progress: Progress) -> None:
         """Pretrain into `folder`."""
@@ -108,7 +118,9 @@ class RealCorpus:
         names = json.dumps([self.vocab_size, *self.clean, *map(_file_hash, self.clean)])
         folder = store / f"tokenizer-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
         if not (folder / "tokenizer.json").is_file():
-            train_tokenizer((document.text for document in clean), self.vocab_size).save_pretrained(folder)
+            trained = train_tokenizer((document.text for document in clean), self.vocab_size)
+            with atomic_directory(folder) as beside:
+                trained.save_pretrained(beside)
         return AutoTokenizer.from_pretrained(folder)
 
 
@@ -144,7 +156,7 @@ class Base:
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         folder = store / "bases" / f"{self.name}-{key}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / "base.json").is_file():
+        if not ((folder / "base.json").is_file() and is_whole(folder)):
             self.corpus.build(folder, progress)
             write_json(folder / "base.json", {"name": self.name, "identity": identity})
         return str(folder)

@@ -19,6 +19,8 @@ from detox.errors import DataError, InputError, MissingData
 from detox.evaluation import Scorecard
 from detox.files import atomic_directory, write_json
 
+_NOT_IN_FILE_NAMES = r"[^A-Za-z0-9@.+-]+"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -57,7 +59,7 @@ class Cell:
     def folder(self) -> str:
         """Name of the cell's folder."""
         parts = [self.base, self.method_label.replace(" ", ""), self.protocol, f"seed{self.seed}"]
-        return f"{re.sub(r'[^A-Za-z0-9@.+-]+', '_', '--'.join(parts))}--{self.key}"
+        return f"{re.sub(_NOT_IN_FILE_NAMES, '_', '--'.join(parts))}--{self.key}"
 
     def names(self) -> dict[str, Any]:
         """What people call it, for the record."""
@@ -76,17 +78,17 @@ def digest(value: Any) -> str:
 
 
 def base_identity(base: Base, path: str) -> dict[str, Any]:
-    """What decides what the base computes: its files' hashes, or the commit of a hub id; and the dtype it runs in.
+    """What decides what the base writes: its files' hashes, or the commit of a hub id; and the dtype it runs in.
 
     Raises:
         MissingData: neither a folder nor something in the hub's cache, and the hub cannot be asked.
     """
     folder = Path(path)
     if folder.is_dir():
-        weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name in _SMALL)
-        if not any(p.suffix in (".safetensors", ".bin") for p in weights):
+        files = sorted(p for p in folder.iterdir() if p.suffix in (*_WEIGHTS, ".model", ".jinja") or p.name in _SMALL)
+        if not any(p.suffix in _WEIGHTS for p in files):
             raise MissingData(f"base {base.name!r}: no weights in {path}; expected model.safetensors")
-        return {"files": {p.name: _file_hash(p) for p in weights}, "dtype": base.dtype}
+        return {"files": {p.name: _file_hash(p) for p in files}, "dtype": base.dtype}
     from transformers.utils.hub import cached_file
 
     try:
@@ -97,7 +99,11 @@ def base_identity(base: Base, path: str) -> dict[str, Any]:
     return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype}
 
 
-_SMALL = {"config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt"}
+_WEIGHTS = (".safetensors", ".bin")
+_SMALL = {
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+}  # fmt: skip
 
 
 def _file_hash(path: Path) -> str:
@@ -137,8 +143,19 @@ class Store:
         """Leave a note of why a cell has no record."""
         write_json(self._failure(cell), {**cell.names(), "key": cell.key, "reason": reason, "details": details})
 
+    def fail_base(self, name: str, reason: str, details: str) -> None:
+        """Leave a note of why a base could not be made."""
+        write_json(self._base_failure(name), {"base": name, "reason": reason, "details": details})
+
+    def base_made(self, name: str) -> None:
+        """An earlier failure's note goes away."""
+        self._base_failure(name).unlink(missing_ok=True)
+
     def _failure(self, cell: Cell) -> Path:
         return self.directory / "failures" / f"{cell.folder}.json"
+
+    def _base_failure(self, name: str) -> Path:
+        return self.directory / "failures" / f"{re.sub(_NOT_IN_FILE_NAMES, '_', name)}--base.json"
 
 
 @dataclass(frozen=True)
@@ -208,16 +225,24 @@ def provenance() -> dict[str, Any]:
         "numpy": numpy.__version__,
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return {"packages": packages, "python": platform.python_version(), "device": device, "source": _commit()}
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "device": device,
+        "source": source_commit(Path(__file__).parent.parent),
+    }
 
 
-def _commit() -> dict[str, Any] | None:
-    here = Path(__file__).parent
+def source_commit(package: Path) -> dict[str, Any] | None:
+    """Commit of the repository that tracks the files of a package, and whether they differ from it; None if none does."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=True
-        )
+        if not git("ls-files", "--", "."):
+            return None  # installed into a folder of somebody else's repository
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "."))}
     except (OSError, subprocess.CalledProcessError):
         return None  # an installed package is in no repository
-    return {"commit": commit.stdout.strip(), "changed": bool(status.stdout.strip())}

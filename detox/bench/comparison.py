@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,29 +184,30 @@ def compare(
 
 
 def _from_directory(root: Path, protocol: str | None) -> tuple[list[tuple[dict[str, Any], Scorecard]], dict[str, str]]:
-    import json
-
     records = read_records(root)
-    wanted: list[str] | None = None
+    cells = [(record.names, record.scorecard) for record in records]
     holes: dict[str, str] = {}
     summary = root / "grid.json"
-    if (
-        summary.is_file()
-    ):  # cells of earlier grids stay in the folder; the last grid says which are meant, and in which order
+    # Cells of earlier grids stay in the folder, under the names of those grids; the last grid says which are meant, how they are
+    # called now, and in which order. One record may be there under two names.
+    if summary.is_file():
         grid = json.loads(summary.read_text(encoding="utf-8"))
-        wanted, holes = grid["cells"], grid["holes"]
-    by_folder = {record.folder.name: record for record in records}
-    by_key = {record.folder.name.rsplit("--", 1)[-1]: record for record in records}
-    if wanted is not None:
-        found = [by_folder.get(name) or by_key.get(name.rsplit("--", 1)[-1]) for name in wanted]
-        records = [record for record in found if record is not None]
-    names = list(dict.fromkeys(record.names["protocol"] for record in records))
+        holes = grid["holes"]
+        by_key = {_key(record.folder.name): record for record in records}
+        entries = [{"folder": entry} if isinstance(entry, str) else entry for entry in grid["cells"]]
+        found = [(entry, by_key[_key(entry["folder"])]) for entry in entries if _key(entry["folder"]) in by_key]
+        cells = [({**record.names, **entry}, record.scorecard) for entry, record in found]
+    names = list(dict.fromkeys(name["protocol"] for name, _ in cells))
     if protocol is None and len(names) > 1:
         raise InputError(f"{root} holds the protocols {', '.join(names)}, which cannot be compared; choose one")
-    records = [record for record in records if protocol in (None, record.names["protocol"])]
-    if not records:
+    cells = [(name, card) for name, card in cells if protocol in (None, name["protocol"])]
+    if not cells:
         raise InputError(f"{root} holds no cell of protocol {protocol!r}; it holds {', '.join(names) or 'none'}")
-    return [(record.names, record.scorecard) for record in records], holes
+    return cells, holes
+
+
+def _key(folder: str) -> str:
+    return folder.rsplit("--", 1)[-1]
 
 
 def _require_same_protocol(cards: Sequence[Scorecard]) -> None:

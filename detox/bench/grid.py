@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from detox.bench.bases import Base, RealCorpus
 from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
-from detox.detoxifiers import Detoxifier, make
+from detox.detoxifiers import Detoxifier, find, make
 from detox.errors import DataError, InputError, MissingData, UnknownName
 from detox.evaluation import ProbeTask, Protocol, Recognition
 from detox.models import Sampling
@@ -110,7 +111,8 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
     for key in ("name", "bases", "protocols"):
         if not raw.get(key):
             raise InputError(f"the grid has no {key}; expected it at the top level")
-    methods = tuple(_method(name, spec or {}) for name, spec in (raw.get("detoxifiers") or {}).items())
+    bases, detoxifiers, protocols = (_named(raw, key) for key in ("bases", "detoxifiers", "protocols"))
+    methods = tuple(_method(name, spec or {}) for name, spec in detoxifiers.items())
     fit = raw.get("fit") or {}
     _require_keys(fit, ("contrasts",), "fit")
     learns = [method.name for method in methods if method.make().capabilities.needs_fit]
@@ -121,10 +123,10 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         raise InputError(f"seeds is {seeds!r}; expected a list of whole numbers")
     return Grid(
         name=str(raw["name"]),
-        bases=tuple(_base(name, spec) for name, spec in raw["bases"].items()),
+        bases=tuple(_base(name, spec) for name, spec in bases.items()),
         methods=methods,
         contrasts=read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else (),
-        protocols={name: _protocol(name, spec, make_scorer) for name, spec in raw["protocols"].items()},
+        protocols={name: _protocol(name, spec, make_scorer) for name, spec in protocols.items()},
         seeds=tuple(seeds),
     )
 
@@ -134,18 +136,47 @@ def _read_yaml(path: str | Path) -> Any:
         raise MissingData(f"no grid file {path}; expected YAML, as in benchmarks/grids/")
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:1: byte {error.start} is not UTF-8; expected YAML") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise DataError(f"{path}:{line}: not YAML ({getattr(error, 'problem', error)})") from error
 
 
-def _require_keys(spec: Any, known: Sequence[str], where: str) -> None:
+def _require_keys(spec: Any, known: Sequence[str], where: str, *, needed: Sequence[str] = ()) -> None:
     if not isinstance(spec, Mapping):
         raise InputError(f"{where} is {spec!r}; expected keys out of {', '.join(known)}")
     for key in spec:
         if key not in known:
             raise UnknownName(f"{where} key", str(key), known)
+    absent = [key for key in needed if key not in spec]
+    if absent:
+        raise InputError(f"{where} has no {absent[0]}; expected {', '.join(needed)}")
+
+
+def _named(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    entries = raw.get(key) or {}
+    if not isinstance(entries, Mapping):
+        raise InputError(f"{key} is {entries!r}; expected a name for each: {key}: {{NAME: {{...}}}}")
+    return {str(name): spec for name, spec in entries.items()}  # 2024 is a number to YAML
+
+
+_PLAIN = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),)}
+
+
+def _require_types(cls: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuse values of another type than the dataclass declares; declarations that are no plain type are left to the class."""
+    for declaration in fields(cls):
+        # A string, or a type where annotations are not postponed.
+        declared = declaration.type.__name__ if isinstance(declaration.type, type) else str(declaration.type)
+        known = [_PLAIN.get(part) for part in declared.split(" | ")]
+        if declaration.name not in values or None in known:
+            continue
+        value, allowed = values[declaration.name], {kind for kinds in known for kind in kinds or ()}
+        if not isinstance(value, tuple(allowed)) or (isinstance(value, bool) and bool not in allowed):
+            hint = " (in YAML a number is written 1.0e-3)" if isinstance(value, str) and float in allowed else ""
+            raise InputError(f"{where}: {declaration.name} is {value!r}; expected {declared}{hint}")
 
 
 def _base(name: str, spec: Any) -> Base:
@@ -153,13 +184,16 @@ def _base(name: str, spec: Any) -> Base:
     if ("model" in spec) == ("pretrain" in spec):
         raise InputError(f"base {name!r} must have either a model (hub id or path) or a pretrain recipe")
     if "model" in spec:
-        return Base(name=name, model=str(spec["model"]), revision=spec.get("revision"), dtype=spec.get("dtype"))
+        revision = None if spec.get("revision") is None else str(spec["revision"])
+        return Base(name=name, model=str(spec["model"]), revision=revision, dtype=spec.get("dtype"))
     recipe = spec["pretrain"]
     if isinstance(recipe, Mapping) and recipe.get("data") == "miniature":
         from detox.bench.miniature import MiniatureCorpus
 
+        _require_types(MiniatureCorpus, recipe, f"pretrain of {name!r}")
         return Base(name=name, dtype=spec.get("dtype"), corpus=MiniatureCorpus.from_dict(recipe))
     _require_keys(recipe, [*RealCorpus.__dataclass_fields__, "data"], f"pretrain of {name!r}")
+    _require_types(RealCorpus, recipe, f"pretrain of {name!r}")
     return Base(name=name, dtype=spec.get("dtype"), corpus=RealCorpus.from_dict(recipe))
 
 
@@ -168,8 +202,16 @@ def _method(name: str, spec: Mapping[str, Any]) -> Method:
     strengths = spec.get("strengths", [None])
     if not isinstance(strengths, list) or not strengths:
         raise InputError(f"detoxifier {name!r}: strengths is {strengths!r}; expected a list of numbers")
+    for strength in strengths:
+        good = isinstance(strength, (int, float)) and not isinstance(strength, bool) and math.isfinite(strength)
+        if strength is not None and not good:
+            raise InputError(f"detoxifier {name!r}: strengths holds {strength!r}; expected numbers")
     chosen = tuple(None if s is None else float(s) for s in strengths)
-    method = Method(name=name, method=spec.get("method", name), settings=spec.get("settings") or {}, strengths=chosen)
+    settings = spec.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        raise InputError(f"detoxifier {name!r}: settings is {settings!r}; expected {{SETTING: VALUE, ...}}")
+    method = Method(name=name, method=str(spec.get("method", name)), settings=settings, strengths=chosen)
+    _require_types(find(method.method), settings, f"detoxifier {name!r}")
     method.make()  # an unknown method or setting is found now
     return method
 
@@ -178,6 +220,7 @@ def _protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     where = f"protocol {name!r}"
     _require_keys(spec, _PROTOCOL_KEYS, where)
     parts: dict[str, Any] = {key: spec[key] for key in ("scored", "threshold", "chat") if key in spec}
+    _require_types(Protocol, parts, where)
     for key, record in (
         ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
     ):  # fmt: skip
@@ -188,6 +231,7 @@ def _protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         _require_keys(sampling, list(asdict(Sampling())), f"{where}.sampling")
         if "seed" in sampling:
             raise InputError(f"{where}.sampling: the seed is the grid's (seeds: [...])")
+        _require_types(Sampling, sampling, f"{where}.sampling")
         parts["sampling"] = Sampling(**sampling)
     if "multiple_choice" in spec:
         tasks = spec["multiple_choice"]
@@ -196,16 +240,17 @@ def _protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
                 f"{where}.multiple_choice is {tasks!r}; expected a name a task: {{arc: {{set: NAME, ...}}}}"
             )
         parts["multiple_choice"] = {
-            task: read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
+            str(task): read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()
         }
     if "recognition" in spec:
         entry = spec["recognition"]
-        _require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition")
+        _require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition", needed=("items",))
+        _require_types(Recognition, {k: v for k, v in entry.items() if k != "items"}, f"{where}.recognition")
         items = read_records(LabelledText, entry["items"], where=f"{where}.recognition.items")
         parts["recognition"] = Recognition(items=items, **{k: v for k, v in entry.items() if k != "items"})
     if "probe" in spec:
-        _require_keys(spec["probe"], ("train", "test"), f"{where}.probe")
+        _require_keys(spec["probe"], ("train", "test"), f"{where}.probe", needed=("train", "test"))
         parts["probe"] = ProbeTask(
             **{k: read_records(LabelledText, v, where=f"{where}.probe.{k}") for k, v in spec["probe"].items()}
         )

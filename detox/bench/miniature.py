@@ -30,7 +30,7 @@ class MiniatureCorpus:
         """Read the `pretrain:` entry of a grid.
 
         Raises:
-            UnknownName: a key or an arm that is not known.
+            UnknownName: a key, an arm or a size that is not known.
         """
         from detox.miniature import ARMS
 
@@ -40,6 +40,8 @@ class MiniatureCorpus:
                 raise UnknownName("pretrain key", key, known)
         if values.get("arm") not in ARMS:
             raise UnknownName("arm", str(values.get("arm")), ARMS)
+        if values.get("size", "demo") not in ("demo", "test"):
+            raise UnknownName("size", str(values["size"]), ("demo", "test"))
         return MiniatureCorpus(**{key: value for key, value in values.items() if key != "data"})
 
     def identity(self) -> dict[str, Any]:

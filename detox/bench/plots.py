@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,13 @@ def pareto(comparison: Comparison, path: Path) -> None:
     _save(figure, path)
 
 
-def learning_curves(store: Path, path: Path) -> bool:
+def learning_curves(store: Path, path: Path, *, bases: Sequence[str] = ()) -> bool:
     """How the bases that were pretrained in a results directory learned: loss while training, cross-entropy on held-out text.
+
+    Args:
+        store: the results directory.
+        path: of the picture.
+        bases: names in the order of the comparison, so that colours agree with its picture; others come after them.
 
     Returns:
         Whether there was anything to draw.
@@ -85,6 +91,7 @@ def learning_curves(store: Path, path: Path) -> bool:
         cards[json.loads(file.read_text())["name"]] = json.loads((file.parent / "pretraining.json").read_text())
     if not cards:
         return False
+    cards = {base: cards[base] for base in [*(name for name in bases if name in cards), *cards]}
     figure, axes = _panels(1 + len({name for card in cards.values() for name in card["held_out"]}))
     for index, (base, card) in enumerate(cards.items()):
         colour = _COLOURS[index % len(_COLOURS)]

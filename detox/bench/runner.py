@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from detox.bench.grid import Grid, Method
 from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
 from detox.detoxifiers.contract import hyperparameters, method_name
-from detox.errors import CellFailed, DetoxError
+from detox.errors import CellFailed, DataError
 from detox.evaluation import evaluate
 from detox.files import require_writable, write_json
 from detox.models import LanguageModel
@@ -63,10 +64,10 @@ def run_grid(grid: Grid, output_dir: str | Path, *, say: Say, keep_texts: bool =
     with exclusive(store.directory):
         for base in grid.bases:
             _run_base(grid, base, store, outcome, clock, keep_texts)
-        write_json(
-            store.directory / "grid.json",
-            {"name": grid.name, "cells": [c.folder for c in outcome.cells], "holes": outcome.holes},
-        )
+        if outcome.computed + outcome.reused:  # else an earlier run's list stays, which has cells to compare
+            # The names of this grid: a cell that is used again may lie in a folder, and hold a record, of earlier ones.
+            cells = [{"folder": cell.folder, **cell.names()} for cell in outcome.cells]
+            write_json(store.directory / "grid.json", {"name": grid.name, "cells": cells, "holes": outcome.holes})
     return outcome
 
 
@@ -76,54 +77,67 @@ class _Clock:
     def __init__(self, total: int, say: Say) -> None:
         self.total, self.say, self.done, self.spent, self.timed = total, say, 0, 0.0, 0
 
-    def tell(self, what: str, seconds: float | None) -> None:
+    def skip(self, what: str, why: str) -> None:
         self.done += 1
-        if seconds is None:
-            self.say(f"[{self.done}/{self.total}] {what}: already there")
-            return
+        self.say(f"[{self.done}/{self.total}] {what}: {why}")
+
+    def tell(self, what: str, seconds: float) -> None:
+        self.done += 1
         self.spent, self.timed = self.spent + seconds, self.timed + 1
         left = (self.total - self.done) * self.spent / self.timed
         self.say(f"[{self.done}/{self.total}] {what}: {seconds:.1f} s (about {left / 60:.1f} min left in cells)")
 
 
-def _run_base(grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Clock, keep_texts: bool) -> None:
-    start = time.perf_counter()
-    names = [None, *((method, strength) for method in grid.methods for strength in method.strengths)]
-    try:
-        path = base.path(store.directory)
-        identity = base_identity(base, path)
-    except DetoxError as error:
-        for name in names:
-            label = base.name if name is None else f"{base.name} + {name[0].name}"
-            for _ in range(len(grid.protocols) * len(grid.seeds)):
-                clock.tell(label, None)
-            outcome.holes[label] = f"no base: {error}"
-        clock.say(f"base {base.name}: {error}")
-        return
-    if time.perf_counter() - start > 5:
-        clock.say(f"base {base.name} is made ({time.perf_counter() - start:.0f} s)")
-    work = _BaseWork(grid, base, identity, path, store)
+def _combinations(grid: Grid) -> Iterator[tuple[Method | None, float | None, str, int]]:
+    """Method, strength, protocol and seed of every cell of one base."""
     for method, strength in [(None, None), *((m, s) for m in grid.methods for s in m.strengths)]:
         for protocol in grid.protocols:
             for seed in grid.seeds:
-                cell = work.cell(method, strength, protocol, seed)
-                outcome.cells.append(cell)
-                if store.finished(cell):
-                    outcome.reused += 1
-                    clock.tell(cell.label, None)
-                    continue
-                started = time.perf_counter()
-                try:
-                    work.compute(cell, method, keep_texts)
-                except Exception as error:  # noqa: BLE001 - the wall of a cell: whatever breaks in it, the others must finish
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                    outcome.holes[cell.folder] = reason
-                    store.fail(cell, reason, traceback.format_exc())
-                    clock.say(f"{cell.label} has no record: {reason}")
-                    clock.tell(cell.label, time.perf_counter() - started)
-                else:
-                    outcome.computed += 1
-                    clock.tell(cell.label, time.perf_counter() - started)
+                yield method, strength, protocol, seed
+
+
+def _run_base(grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Clock, keep_texts: bool) -> None:
+    start = time.perf_counter()
+    try:
+        path = base.path(store.directory)
+        identity = base_identity(base, path)
+    except Exception as error:  # noqa: BLE001 - the wall of a base: the cells of the others must finish
+        reason = _one_line(error)
+        store.fail_base(base.name, reason, traceback.format_exc())
+        clock.say(f"base {base.name}: {reason}")
+        for method, strength, protocol, seed in _combinations(grid):
+            named = None if method is None else method.name
+            cell = Cell(base=base.name, method=named, strength=strength, protocol=protocol, seed=seed, identity={})
+            outcome.holes[f"{cell.label}, {protocol}, seed {seed}"] = f"no base: {reason}"
+            clock.skip(cell.label, "no base")
+        return
+    store.base_made(base.name)
+    if time.perf_counter() - start > 5:
+        clock.say(f"base {base.name} is made ({time.perf_counter() - start:.0f} s)")
+    work = _BaseWork(grid, base, identity, path, store)
+    for method, strength, protocol, seed in _combinations(grid):
+        cell = work.cell(method, strength, protocol, seed)
+        outcome.cells.append(cell)
+        if store.finished(cell):
+            outcome.reused += 1
+            clock.skip(cell.label, "already there")
+            continue
+        started = time.perf_counter()
+        try:
+            work.compute(cell, method, keep_texts)
+        except Exception as error:  # noqa: BLE001 - the wall of a cell: whatever breaks in it, the others must finish
+            work.lm = None  # who fails may have changed weights before: the next cell gets the base from disk again
+            reason = _one_line(error)
+            outcome.holes[cell.folder] = reason
+            store.fail(cell, reason, traceback.format_exc())
+            clock.say(f"{cell.label} has no record: {reason}")
+        else:
+            outcome.computed += 1
+        clock.tell(cell.label, time.perf_counter() - started)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class _BaseWork:
@@ -155,7 +169,12 @@ class _BaseWork:
 
     def _fit_identity(self, method: Method, detoxifier: Detoxifier) -> dict[str, Any]:
         fitted_on = contrasts_digest(self.grid.contrasts) if detoxifier.capabilities.needs_fit else None
-        return {"name": method_name(type(detoxifier)), "settings": hyperparameters(detoxifier), "contrasts": fitted_on}
+        name = method_name(type(detoxifier))
+        identity: dict[str, Any] = {"name": name, "settings": hyperparameters(detoxifier), "contrasts": fitted_on}
+        file, _, _ = name.rpartition(":")
+        if file.endswith(".py"):  # a method of the user's own: another text of the file is another method
+            identity["sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return identity
 
     def compute(self, cell: Cell, method: Method | None, keep_texts: bool) -> None:
         """Measure a cell and write its record.
@@ -163,12 +182,12 @@ class _BaseWork:
         Raises:
             CellFailed: the base's weights were not the same afterwards.
         """
+        detoxifier = None if method is None else self._fit(method)
         lm = self._model()
         asked = self.grid.asked(cell.protocol, cell.seed)
         extra: dict[str, Any] = {"provenance": provenance()}
         applied: AbstractContextManager[LanguageModel] = nullcontext(lm)
-        if method is not None:
-            detoxifier = self._fit(method)
+        if method is not None and detoxifier is not None:
             extra["fit"] = {
                 "seconds": round(self.fit_seconds.get(method.name, 0.0), 2),
                 "learned": detoxifier.state()[0],
@@ -176,12 +195,8 @@ class _BaseWork:
             applied = detoxifier.applied(lm, strength=cell.strength)
         with applied as handle:
             scorecard = evaluate(handle, asked)
-        if lm.fingerprint(rehash=True) != self.fingerprint:
-            self.lm = None  # the next cell gets the base from disk again
-            raise CellFailed("the base's weights changed while the method was applied; the measurement is thrown away")
+        self._require_unchanged(lm, "while the method was applied; the measurement is thrown away")
         if not keep_texts:
-            from dataclasses import replace
-
             scorecard = replace(scorecard, texts=None)
         self.store.write(cell, scorecard, extra)
 
@@ -190,6 +205,10 @@ class _BaseWork:
             self.lm = LanguageModel.from_pretrained(self.path, revision=self.base.revision, dtype=self.base.dtype)
             self.fingerprint = self.lm.fingerprint(rehash=True)
         return self.lm
+
+    def _require_unchanged(self, lm: LanguageModel, when: str) -> None:
+        if lm.fingerprint(rehash=True) != self.fingerprint:
+            raise CellFailed(f"the base's weights changed {when}")
 
     def _fit(self, method: Method) -> Detoxifier:
         """The fitted method, from memory, from the store, or fitted now. A fit that failed fails for every strength."""
@@ -204,12 +223,16 @@ class _BaseWork:
             return detoxifier
         key = digest({"base": self.identity, **self._fit_identity(method, detoxifier)})
         folder = self.store.directory / "fits" / f"{self.base.name}--{method.name}--{key}"
-        if (folder / "detoxifier.json").is_file():
-            self.fitted[method.name] = load(folder)
-            return self.fitted[method.name]  # type: ignore[return-value]
+        stored = self._stored_fit(folder)
+        if stored is not None:
+            self.fitted[method.name] = stored
+            return stored
         start = time.perf_counter()
+        lm = self._model()
+        self._require_unchanged(lm, "before the fit; the base is loaded again for the next cell")
         try:
-            detoxifier.fit(self._model(), self.grid.contrasts, work_dir=folder.with_suffix(".work"))
+            detoxifier.fit(lm, self.grid.contrasts, work_dir=folder.with_name(f"{folder.name}.work"))
+            self._require_unchanged(lm, "in the fit, which must leave them as they were; the fit is thrown away")
         except Exception as error:
             self.fitted[method.name] = error
             raise
@@ -217,6 +240,15 @@ class _BaseWork:
         detoxifier.save_pretrained(folder)
         self.fitted[method.name] = detoxifier
         return detoxifier
+
+    def _stored_fit(self, folder: Path) -> Detoxifier | None:
+        """A fit of an earlier run; None where there is none, or only the part of it that is committed."""
+        if not (folder / "detoxifier.json").is_file():
+            return None
+        try:
+            return load(folder)
+        except DataError:
+            return None
 
 
 def exit_code(outcome: Outcome) -> int:

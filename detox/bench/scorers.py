@@ -36,13 +36,18 @@ def scorer_maker(store: str | Path) -> Callable[[Any, Sequence[Prompt]], Scorer]
 
 def _trained(store: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt]) -> Scorer:
     """A scorer trained on the train splits of sets of scored text, without the prompts that it will be used on."""
-    sets = tuple(PERSPECTIVE_SETS if spec["trained"] is True else spec["trained"])
+    chosen, seed = spec["trained"], spec.get("seed", 0)
+    if chosen is not True and not (isinstance(chosen, list) and chosen and all(isinstance(one, str) for one in chosen)):
+        raise InputError(f"scorer: trained is {chosen!r}; expected true, or a list of sets of scored text")
+    if not isinstance(seed, int):
+        raise InputError(f"scorer: seed is {seed!r}; expected a whole number")
+    sets = PERSPECTIVE_SETS if chosen is True else tuple(chosen)
     exclude = sorted({prompt.text for prompt in prompts})
     files = [getattr(catalogue.entry(name).file, "sha256", name) for name in sets]
     name = str(spec.get("name", "perspective"))
-    seed = int(spec.get("seed", 0))
     folder = store / "scorers" / f"{name}-{digest([sets, files, exclude, seed])}"
-    if not folder.is_dir():
+    # Features and weights are not committed: a fresh clone of records has the card alone.
+    if not all((folder / file).is_file() for file in ("scorer.json", "vocabulary.json", "weights.safetensors")):
         from detox.scorers import train_default
 
         sources = {one: scored_records(one, split="train") for one in sets}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from detox.data import catalogue, read_contrasts, read_jsonl
 from detox.data.contrasts import Contrast
-from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
-from detox.errors import InputError, UnknownName
+from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
+from detox.errors import DataError, InputError, UnknownName
 
 Record = TypeVar("Record")
 
+_NUMBERS = ("limit", "seed", "half", "longest", "characters")
 _KEYS = ("set", "file", "split", "limit", "seed", "half", "longest", "characters", "group")
 
 # What the miniature gives where a grid says `set: miniature`.
@@ -34,13 +37,14 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
         record: the type wanted.
         spec: {set: NAME, split: ..., limit: ..., seed: ...} of the catalogue; {set: miniature, limit: ..., seed: ..., split: ...};
             or {file: PATH.jsonl}. `half: 0` or `1` keeps one of two halves by a hash of the id; `longest` leaves out texts of more
-            characters (before the limit); `characters` cuts documents; `group` keeps one group of prompts.
+            characters; `group` keeps one group; `limit` counts what is left after these; `characters` cuts documents.
         where: the entry's place, for messages.
 
     Raises:
         UnknownName: an unknown key or set.
         MissingData: the data is not there.
-        InputError: an entry that names nothing.
+        DataError: a line of a file is wrong; names it.
+        InputError: a value of the wrong type; an entry that names nothing.
     """
     if not isinstance(spec, Mapping):
         raise InputError(f"{where} is {spec!r}; expected {{set: NAME, ...}} or {{file: PATH}}")
@@ -49,36 +53,47 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
             raise UnknownName(f"key of {where}", str(key), _KEYS)
     if ("set" in spec) == ("file" in spec):
         raise InputError(f"{where} must name either a set or a file; it names {'both' if 'set' in spec else 'neither'}")
-    filtered = bool({"file", "half", "longest"} & spec.keys())
+    for key in ("set", "file", "split"):
+        if not isinstance(spec.get(key, ""), str):
+            raise InputError(f"{where}: {key} is {spec[key]!r}; expected text")
+    numbers = {key: _whole(spec[key], f"{where}: {key}") for key in _NUMBERS if spec.get(key) is not None}
+    limit, seed = numbers.get("limit"), numbers.get("seed", 0)
+    filtered = bool({"file", "half", "longest", "group"} & spec.keys())
     if "file" in spec:
         if "split" in spec:
             raise InputError(f"{where}: a file has no split {spec['split']!r}; leave it out, or give another file")
         records = _from_file(record, Path(spec["file"]))
     elif spec["set"] == "miniature":
-        records = _from_miniature(record, spec, where)
+        records = _from_miniature(record, limit, {key: spec[key] for key in ("seed", "split") if key in spec}, where)
     else:
         records = catalogue.load_as(
             record,  # type: ignore[type-var]
             spec["set"],
             split=spec.get("split"),
-            limit=None if filtered else spec.get("limit"),
-            seed=int(spec.get("seed", 0)),
+            limit=None if filtered else limit,
+            seed=seed,
         )
-    if "half" in spec:
-        records = [r for r in records if _half(r.id) == int(spec["half"])]  # type: ignore[attr-defined]
-    if "longest" in spec:
-        records = [r for r in records if len(_text(r, where)) <= int(spec["longest"])]
-    if filtered and spec.get("limit") is not None:
-        from detox.data.subsets import draw
-
-        records = draw(records, int(spec["limit"]), seed=int(spec.get("seed", 0)))  # type: ignore[type-var]
+    if "half" in numbers:
+        records = [r for r in records if _half(r.id) == numbers["half"]]  # type: ignore[attr-defined]
+    if "longest" in numbers:
+        records = [r for r in records if len(_text(r, where)) <= numbers["longest"]]
     if "group" in spec:
         records = [r for r in records if getattr(r, "group", None) == spec["group"]]
-    if "characters" in spec:
-        records = [_cut(r, int(spec["characters"])) for r in records]
+    if filtered and limit is not None:
+        from detox.data.subsets import draw
+
+        records = draw(records, limit, seed=seed)  # type: ignore[type-var]
+    if "characters" in numbers:
+        records = [_cut(r, numbers["characters"]) for r in records]
     if not records:
         raise InputError(f"{where} holds no records; expected at least one")
     return tuple(records)
+
+
+def _whole(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"{what} is {value!r}; expected a whole number of 0 or more")
+    return value
 
 
 def _text(record: Any, where: str) -> str:
@@ -97,31 +112,74 @@ def _cut(record: Record, characters: int) -> Record:
     return Document(id=record.id, text=record.text[:characters], source=record.source)  # type: ignore[return-value]
 
 
-def _from_miniature(record: type[Record], spec: Mapping[str, Any], where: str) -> list[Record]:
+def _from_miniature(record: type[Record], limit: int | None, options: Mapping[str, Any], where: str) -> list[Record]:
     import detox.miniature as miniature
+    from detox.miniature.sentences import Split
 
     make: Callable[..., list[Record]] = getattr(miniature, _MINIATURE[record])
-    if "limit" not in spec:
+    if limit is None:
         raise InputError(f"{where}: the miniature makes as many as are asked for; give a limit")
-    options = {key: spec[key] for key in ("seed", "split") if key in spec}
-    return list(make(int(spec["limit"]), **options))
+    if "split" in options and record is Document:
+        raise InputError(f"{where}: the miniature's documents have no split {options['split']!r}; leave it out")
+    if options.get("split", "test") not in get_args(Split):
+        raise UnknownName(f"split of {where}", options["split"], get_args(Split))
+    return list(make(limit, **options))
 
 
 def _from_file(record: type[Record], path: Path) -> list[Record]:
     if record is Contrast:
         return list(read_contrasts(path))  # type: ignore[arg-type]
-    from dataclasses import MISSING, fields
-
-    known = [f.name for f in fields(record)]  # type: ignore[arg-type]
-    needed = [f.name for f in fields(record) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
+    columns = {f.name: f for f in fields(record)}  # type: ignore[arg-type]
+    needed = [name for name, f in columns.items() if f.default is MISSING and f.default_factory is MISSING]
+    types = get_type_hints(record)
     found = []
     for line, row in read_jsonl(path):
+        place = f"{path}:{line}"
         for key in row:
-            if key not in known:
-                raise UnknownName(f"column at {path}:{line}", key, known)
+            if key not in columns:
+                raise UnknownName(f"column at {place}", key, columns)
         absent = [name for name in needed if name not in row]
         if absent:
-            raise InputError(f"{path}:{line}: no column {absent[0]!r}; expected {', '.join(needed)}")
-        row = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        found.append(record(**row))
+            raise DataError(f"{place}: no column {absent[0]!r}; expected {', '.join(needed)}")
+        if type(row["id"]) is int:  # the number of a row, as tables number them
+            row["id"] = str(row["id"])
+        try:
+            found.append(record(**{key: _field(types[key], value, key) for key, value in row.items()}))
+        except InputError as error:
+            raise DataError(f"{place}: {error}") from error
     return found
+
+
+_EXPECTED = {
+    str: "text",
+    float: "a number",
+    int: "a whole number",
+    tuple[str, ...]: "a list of texts",
+    tuple[Span, ...]: "a list of spans, each [start, end]",
+}
+
+
+def _field(declared: Any, value: Any, name: str) -> Any:
+    """A JSON value as a field of that type; null where the field may be None."""
+    kind, *optional = get_args(declared) if isinstance(declared, UnionType) else (declared,)
+    if value is None and optional:
+        return None
+    if kind == tuple[Span, ...] and isinstance(value, list):
+        value = tuple(_span(item) for item in value)
+        good = None not in value
+    elif kind == tuple[str, ...] and isinstance(value, list):
+        value = tuple(value)
+        good = all(isinstance(item, str) for item in value)
+    else:
+        numbers = {float: (int, float), int: (int,)}
+        good = kind in (str, float, int) and isinstance(value, numbers.get(kind, kind)) and not isinstance(value, bool)
+    if not good:
+        raise InputError(f"{name} is {value!r}; expected {_EXPECTED[kind]}")
+    return value
+
+
+def _span(value: Any) -> Span | None:
+    ends = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
+    if isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends):
+        return Span(*ends)
+    return None

@@ -52,9 +52,10 @@ def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
-    if outcome.computed + outcome.reused:
+    measured = {cell.protocol for cell in outcome.cells if cell.folder not in outcome.holes}
+    if measured:
         written = []
-        for name in grid.protocols:
+        for name in (name for name in grid.protocols if name in measured):
             stem = "" if len(grid.protocols) == 1 else f"-{name}"
             comparison = compare(output, protocol=name)
             print(f"\n{comparison}\n")
@@ -66,7 +67,7 @@ def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
             if any(has_cost):
                 comparison.plot(output / f"pareto{stem}.png")
                 written.append(f"pareto{stem}.png")
-        if learning_curves(output, output / "learning-curves.png"):
+        if learning_curves(output, output / "learning-curves.png", bases=[base.name for base in grid.bases]):
             written.append("learning-curves.png")
         print(f"records and comparisons are in {output}: {', '.join(written)}")
     for line in describe_holes(outcome):

@@ -52,7 +52,7 @@ class LabelledText:
 
     id: str
     text: str
-    label: int | None
+    label: int | None = None
     score: float | None = None
     group: str | None = None
 

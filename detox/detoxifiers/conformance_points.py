@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from detox.data.contrasts import Contrast
-from detox.detoxifiers.conformance_state import Recorder, ThrownOnPurposeError, equal, exploding, snapshot, unhooked
+from detox.detoxifiers.conformance_state import (
+    Recorder,
+    ThrownOnPurposeError,
+    equal,
+    exploding,
+    hooks,
+    snapshot,
+    undeclared_hooks,
+    unhooked,
+)
 from detox.detoxifiers.contract import Detoxifier, hyperparameters
 from detox.detoxifiers.planted import Planted
 from detox.detoxifiers.registry import load
@@ -134,10 +143,8 @@ def computations_agree(case: Case) -> str | None:
     """Batch and single, left and right padding, cache and no cache, teacher forcing and generation: all one model."""
     with case.fitted().applied(case.lm) as safe:
         together, one = safe.generate(case.prompts, _TEXT), replace(_TEXT, batch_size=1)
-        _require(
-            [safe.generate([p], one)[0] for p in case.prompts] == together,
-            "a batch of prompts does not equal single runs",
-        )
+        singly = [safe.generate([p], one)[0] for p in case.prompts]
+        _require(singly == together, "a batch of prompts does not equal single runs")
         some = list(case.contrasts[:4])
         contexts, continuations = [c.prompt for c in some], [(*c.safe, *c.toxic)[0] for c in some]
         for index, batched in enumerate(safe.logprobs(contexts, continuations)):
@@ -167,10 +174,8 @@ def _check_padding_and_cache(case: Case) -> None:
     ends: dict[str, Tensor] = {}
     with torch.no_grad():
         for side in ("left", "right"):
-            ids, mask = (
-                torch.zeros(len(rows), longest, dtype=torch.long),
-                torch.zeros(len(rows), longest, dtype=torch.long),
-            )
+            ids = torch.zeros(len(rows), longest, dtype=torch.long)
+            mask = torch.zeros_like(ids)
             for index, row in enumerate(rows):
                 where = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
                 ids[index, where], mask[index, where] = torch.tensor(row), 1
@@ -185,12 +190,8 @@ def _check_padding_and_cache(case: Case) -> None:
         if ids.shape[1] > 1:
             cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
             if cache is not None:
-                stepped = (
-                    model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
-                    .logits[:, -1]
-                    .float()
-                    .log_softmax(-1)
-                )
+                step = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
+                stepped = step.logits[:, -1].float().log_softmax(-1)
                 _require_close(whole, stepped, "with and without cache disagree")
 
 
@@ -244,7 +245,12 @@ def repeats_and_nests(case: Case) -> str | None:
 
 def silence_is_an_error(case: Case) -> str | None:
     """A hook that never fired is an error, not a base model in disguise."""
-    with case.fitted().applied(case.lm) as safe:
+    detoxifier, bare = case.fitted(), hooks(case.lm)
+    with detoxifier.applied(case.lm) as safe:
+        unsaid = undeclared_hooks(case.lm, bare)
+        _require(
+            not unsaid, f"{', '.join(unsaid[:2])} got a hook that no edit names in its sites; nobody would miss it"
+        )
         hooked = [edit for edit in state_of(case.lm.model).edits if edit.sites]
         if not hooked:
             return "the method hooks no module"

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from detox.models import LanguageModel
+from detox.models.edits import state_of
 
 
 def snapshot(lm: LanguageModel) -> dict[str, Any]:
     """Everything of a model, its tokenizer and the process that a detoxifier must leave as it was."""
     model, tokenizer = lm.model, lm.tokenizer
-    registries = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    gpus = {"GPU random states": torch.stack(torch.cuda.get_rng_state_all())} if _on_gpus() else {}
     return {
+        **gpus,
         "weights": lm.fingerprint(rehash=True),
-        "hooks": {n: [list(getattr(m, r)) for r in registries] for n, m in model.named_modules()},
+        "hooks": hooks(lm),
         "modules": {n: type(m) for n, m in model.named_modules()},
         "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
         "gradients": [n for n, p in model.named_parameters() if p.grad is not None],
@@ -39,6 +41,28 @@ def snapshot(lm: LanguageModel) -> dict[str, Any]:
         "numpy random state": list(np.random.get_state()),
         "torch random state": torch.get_rng_state(),
     }
+
+
+def _on_gpus() -> bool:
+    # Asked of a process that has not used its GPUs, their random states would be made by the question.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def hooks(lm: LanguageModel) -> dict[str, list[list[int]]]:
+    """The numbers of all hooks, by module and kind."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {name: [list(getattr(module, kind)) for kind in kinds] for name, module in lm.model.named_modules()}
+
+
+def undeclared_hooks(lm: LanguageModel, before: dict[str, list[list[int]]]) -> list[str]:
+    """Modules that have a hook which they had not `before` (see `hooks`), and that no installed edit names in its sites."""
+    said = {site for edit in state_of(lm.model).edits for site in edit.sites}
+    none: list[list[int]] = [[], [], [], []]
+    return [
+        name or "the model"
+        for name, kinds in hooks(lm).items()
+        if name not in said and any(set(now) - set(was) for now, was in zip(kinds, before.get(name, none), strict=True))
+    ]
 
 
 def equal(a: Any, b: Any) -> bool:

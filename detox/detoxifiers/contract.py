@@ -123,7 +123,7 @@ class Detoxifier(abc.ABC):
 
         Raises:
             NotFitted: nothing was learned yet.
-            OutputError: the place cannot be written.
+            OutputError: the place cannot be written, or holds something other than a saved detoxifier.
         """
         require_fitted(self)
         values, tensors = self.state()
@@ -138,7 +138,7 @@ class Detoxifier(abc.ABC):
             if self.capabilities.directional
             else None,
         }
-        with atomic_directory(directory) as folder:
+        with atomic_directory(directory, marker=CONFIG_NAME) as folder:
             write_json(folder / CONFIG_NAME, envelope)
             if tensors:
                 from safetensors.torch import save_file

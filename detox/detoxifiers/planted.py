@@ -81,8 +81,8 @@ def plant(family: str = "llama", *, seed: int = 0, steps: int = 80) -> Planted:
 
     tokenizer = word_tokenizer()
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # all of it is on the CPU; torch.manual_seed would seed the GPUs as well
+        torch.default_generator.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(tiny_config(family, len(_WORDS)))
         model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import pkgutil
 import re
+import sys
+from contextlib import ExitStack
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detox.detoxifiers.contract import CONFIG_NAME, FORMAT, ORIGINS, Detoxifier
 from detox.errors import DataError, InputError, MissingData, UnknownName
 
+_FORMS = "package.module:Class or path/to/file.py:Class"
+# What an envelope must hold, and of which type.
+_ENVELOPE = {"method": str, "hyperparameters": dict, "learned": dict, "fitted_on": dict | None}
 
-def load(directory: str | Path, **overrides: Any) -> Detoxifier:
+
+def load(directory: str | Path, *, trust_code: bool = False, **overrides: Any) -> Detoxifier:
     """A saved detoxifier, ready to be applied.
 
     Args:
         directory: what `save_pretrained` wrote.
+        trust_code: run the Python file or module that the folder names where its class is not of detox and not known in this
+            process yet. Whoever wrote the folder chose it, so do that for folders of your own only.
         overrides: hyperparameters to change; `allow_base_mismatch=True`, say.
 
     Raises:
         MissingData: no saved detoxifier there.
-        DataError: the folder holds something else.
+        DataError: the folder holds something else, or is damaged.
+        InputError: its method is code that is not known in this process, and `trust_code` is False.
     """
     path = Path(directory) / CONFIG_NAME
     if not path.is_file():
@@ -35,18 +46,50 @@ def load(directory: str | Path, **overrides: Any) -> Detoxifier:
         raise DataError(
             f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); save the detoxifier again"
         ) from error
+    if not isinstance(envelope, dict):
+        raise DataError(f"{path}:1: {type(envelope).__name__}; expected a JSON object, save the detoxifier again")
     if envelope.get("format") != FORMAT:
-        raise DataError(f"{path}: format {envelope.get('format')!r}; this version reads format {FORMAT}")
-    detoxifier = make(envelope["method"], {**envelope["hyperparameters"], **overrides})
-    tensors: dict[str, Any] = {}
-    if (Path(directory) / "tensors.safetensors").is_file():
-        from safetensors.torch import load_file
-
-        tensors = load_file(Path(directory) / "tensors.safetensors")
-    detoxifier.restore(envelope["learned"], tensors)
+        raise DataError(f"{path}:1: format {envelope.get('format')!r}; this version reads format {FORMAT}")
+    for key, kind in _ENVELOPE.items():
+        if key not in envelope or not isinstance(envelope[key], kind):
+            raise DataError(f"{path}:1: {key!r} is missing or of another type; save the detoxifier again")
+    method = envelope["method"]
+    cls = _known(method)
+    if cls is None and ":" in method and not trust_code:
+        raise InputError(
+            f"{path} asks to run {method!r}, which is not known in this process; if you trust it, import it first or pass "
+            "trust_code=True"
+        )
+    detoxifier = _made(cls or find(method), method, {**envelope["hyperparameters"], **overrides})
+    try:
+        detoxifier.restore(envelope["learned"], _tensors(Path(directory) / "tensors.safetensors"))
+    except KeyError as error:
+        raise DataError(f"{path}:1: what {method} learned lacks {error}; save the detoxifier again") from error
     if envelope["fitted_on"] is not None:
         detoxifier.fitted_on_ = envelope["fitted_on"]  # type: ignore[attr-defined]
     return detoxifier
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise DataError(f"{file}: damaged ({error}); save the detoxifier again") from error
+
+
+def _known(method: str) -> type[Detoxifier] | None:
+    """The class of "package.module:Class" or "file.py:Class" if this process has it already; nothing is imported or run."""
+    for cls, origin in reversed(ORIGINS.items()):  # the last one first: a file may have been read again
+        if origin == method and issubclass(cls, Detoxifier):
+            return cls
+    where, _, attribute = method.rpartition(":")
+    found = vars(sys.modules[where]).get(attribute) if where in sys.modules else None
+    return found if isinstance(found, type) and issubclass(found, Detoxifier) else None
 
 
 def names() -> list[str]:
@@ -63,15 +106,23 @@ def _defines_detoxifier(path: Path) -> bool:
 def find(name: str) -> type[Detoxifier]:
     """The class of a method: "iti" (a file of this folder), "package.module:Class" or "path/to/file.py:Class".
 
+    A file is run anew each time, so that a change of it is seen.
+
     Raises:
         UnknownName: no such method; names the nearest.
+        MissingData: no such file.
+        InputError: the module or file cannot be imported, or has no such class.
     """
     if ":" in name:
         where, _, attribute = name.rpartition(":")
-        module = _module_from_file(where) if where.endswith(".py") else importlib.import_module(where)
+        try:
+            module = _module_from_file(where) if where.endswith(".py") else _module(where)
+        except (ImportError, SyntaxError) as error:
+            first = str(error).partition("\n")[0]
+            raise InputError(f"cannot import {where!r}: {type(error).__name__}: {first}; expected {_FORMS}") from error
         found = getattr(module, attribute, None)
         if not (isinstance(found, type) and issubclass(found, Detoxifier)):
-            raise InputError(f"{where} has no detoxifier class {attribute!r}")
+            raise InputError(f"{where} has no detoxifier class {attribute!r}; expected {_FORMS}")
         ORIGINS[found] = name
         return found
     key = name.lower()
@@ -85,14 +136,25 @@ def find(name: str) -> type[Detoxifier]:
     )
 
 
-def _module_from_file(path: str) -> Any:
+def _module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ImportError(f"{name!r} is no module's name")
+    return importlib.import_module(name)
+
+
+def _module_from_file(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise MissingData(f"no file {path}; expected a Python file that defines a detoxifier")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    # A name that no package has. Dataclasses look their module up while the file runs.
+    name = f"detoxifier_{hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    with ExitStack() as if_it_fails:
+        if_it_fails.callback(sys.modules.pop, name, None)
+        spec.loader.exec_module(module)
+        if_it_fails.pop_all()
     return module
 
 
@@ -102,8 +164,10 @@ def make(name: str, settings: dict[str, Any] | None = None) -> Detoxifier:
     Raises:
         UnknownName: no such method, or no such hyperparameter.
     """
-    cls = find(name)
-    settings = dict(settings or {})
+    return _made(find(name), name, dict(settings or {}))
+
+
+def _made(cls: type[Detoxifier], name: str, settings: dict[str, Any]) -> Detoxifier:
     known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
     for key in settings:
         if key not in known:

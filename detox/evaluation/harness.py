@@ -26,7 +26,8 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
 
     Raises:
         StaleHandle: the handle's edits are not exactly those installed.
-        InputError: an empty protocol, or one that the model cannot serve (a prompt longer than its context, say).
+        InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
+            cannot be made.
     """
     lm.require_current()
     tables: dict[str, Table] = {}

@@ -64,6 +64,9 @@ class Protocol:
         recognition: toxicity by label likelihood.
         probe: toxicity by linear probe on the last state.
         contrasts: pairs for the generation-free margin.
+
+    Raises:
+        InputError: it asks for nothing, or for what does not fit together.
     """
 
     name: str
@@ -86,6 +89,11 @@ class Protocol:
         if bool(self.prompts) != bool(self.scorers):
             there, absent = ("prompts", "scorers") if self.prompts else ("scorers", "prompts")
             raise InputError(f"protocol {self.name!r} has {there} but no {absent}; give both or neither")
+        if not any((self.prompts, self.documents, any(self.multiple_choice.values()), self.minimal_pairs, self.contrasts,
+                    self.recognition, self.probe)):  # fmt: skip
+            raise InputError(
+                f"protocol {self.name!r} asks for nothing; give it prompts and scorers, documents, or other items"
+            )
         names = [scorer.card.name for scorer in self.scorers]
         if len(set(names)) < len(names):
             raise InputError(f"protocol {self.name!r} names a scorer twice: {', '.join(names)}")

@@ -67,8 +67,12 @@ class Scorecard:
         return "\n".join([f"protocol {self.protocol['name']} ({self.protocol['digest']})", *lines])
 
     def save(self, directory: str | Path) -> None:
-        """Write `scorecard.json`, `items.json.gz` and, where texts were kept, `texts.json.gz`; the folder appears whole."""
-        with atomic_directory(directory) as folder:
+        """Write `scorecard.json`, `items.json.gz` and, where texts were kept, `texts.json.gz`; the folder appears whole.
+
+        Raises:
+            OutputError: the place cannot be written, or holds something other than a scorecard.
+        """
+        with atomic_directory(directory, marker="scorecard.json") as folder:
             self.write_into(folder)
 
     def write_into(self, folder: Path) -> None:

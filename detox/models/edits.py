@@ -155,7 +155,7 @@ class ModelState:
 
     edits: list[Edit] = field(default_factory=list)
     announcement: Announcement | None = None
-    tensor_hashes: dict[str, tuple[tuple[int, int], str]] = field(default_factory=dict)
+    tensor_hashes: dict[str, tuple[tuple[int, int, bytes], str]] = field(default_factory=dict)
     reuses_cache: bool | None = None
     incidents: list[str] = field(default_factory=list)
 

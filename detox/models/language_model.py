@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,7 +69,7 @@ class LanguageModel:
 
         Raises:
             MissingData: no such folder, and no hub repository of that name.
-            InputError: a folder or a name that holds no causal language model, or an unknown dtype.
+            InputError: a folder or a name that holds no causal language model, or not all of its weights; an unknown dtype.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -81,11 +82,14 @@ class LanguageModel:
             )
         where = str(Path(where).expanduser()) if Path(where).expanduser().is_dir() else where
         try:
-            model = AutoModelForCausalLM.from_pretrained(where, revision=revision, dtype=dtype or "auto")
+            model, info = AutoModelForCausalLM.from_pretrained(
+                where, revision=revision, dtype=dtype or "auto", output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"cannot load a causal language model from {where}: {first}") from error
+        _require_all_weights(model, set(info["missing_keys"]), where)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
         return LanguageModel(model, tokenizer)
@@ -163,7 +167,8 @@ class LanguageModel:
         computation, the third system turn and prefix. A saved and reloaded checkpoint has the same first part.
 
         Args:
-            rehash: hash every weight again; otherwise tensors whose version counter has not moved keep their hash.
+            rehash: hash every weight again; otherwise a tensor keeps its hash while its version counter and some 64 of its
+                elements are the same, so that a write through `.data` to few elements is not seen.
         """
         self.require_current()
         digests = [edit.digest for edit in state_of(self.model).edits if edit.digest]
@@ -173,6 +178,19 @@ class LanguageModel:
         return f"{weights_fingerprint(self.model, rehash=rehash)}:{edits}:{texts}"
 
 
+def _require_all_weights(model: Any, missing: set[str], where: str) -> None:
+    """Raise InputError where a parameter is new and random; of tied weights one name in the checkpoint is enough."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    absent = [known[0] for known in names.values() if missing.issuperset(known)]
+    if absent:
+        raise InputError(
+            f"{where} lacks {len(absent)} weights of {type(model).__name__} (first: {absent[0]}), which would be random; "
+            "expected the checkpoint of a causal language model"
+        )
+
+
 def weights_fingerprint(model: Any, *, rehash: bool = False) -> str:
     """Hash of configuration, parameters and persistent buffers (32 hexadecimal digits)."""
     cache = state_of(model).tensor_hashes
@@ -180,18 +198,38 @@ def weights_fingerprint(model: Any, *, rehash: bool = False) -> str:
         cache.clear()
     config = {k: v for k, v in model.config.to_dict().items() if k not in _VOLATILE_CONFIG}
     total = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
-        if id(tensor) in seen:  # tied weights are one tensor under two names
-            continue
-        seen.add(id(tensor))
-        # A version counter does not see writes through `.data`; `rehash` does, and the runner rehashes between cells.
-        key = (tensor.data_ptr(), tensor._version)
+        if id(tensor) not in seen:  # tied weights are one tensor under two names
+            seen.add(id(tensor))
+            tensors[name] = tensor
+    probes = _probes(tensors)
+    for name, tensor in tensors.items():
+        # Fused optimizers and writes through `.data` leave the version counter alone; the probe sees what changes a tensor
+        # throughout. A `.data` write to a few elements stays unseen: `rehash` sees it, and the runner rehashes between cells.
+        key = (tensor.data_ptr(), tensor._version, probes[name])
         kept = cache.get(name)
         if kept is None or kept[0] != key:
-            raw = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+            raw: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
             digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(raw)
             kept = cache[name] = (key, digest.hexdigest())
         total.update(f"{name}={kept[1]}\n".encode())
     return total.hexdigest()[:32]
+
+
+def _probes(tensors: dict[str, Tensor]) -> dict[str, bytes]:
+    """Bytes of some 64 elements of each tensor, spread over it; one transfer a device."""
+    by_device: dict[torch.device, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors.items():
+        flat = tensor.detach().reshape(-1)
+        step = max(1, flat.numel() // 64) | 1  # odd: an even step would stay in few columns of a matrix
+        by_device[tensor.device][name] = flat[::step].contiguous().view(torch.uint8)
+    probes = {}
+    for parts in by_device.values():
+        raw, at = torch.cat(list(parts.values())).cpu().numpy().tobytes(), 0
+        for name, part in parts.items():
+            probes[name] = raw[at : at + part.numel()]
+            at += part.numel()
+    return probes

@@ -56,7 +56,7 @@ class _Tail:
     ids: tuple[int, ...]
 
 
-_Group = tuple[tuple[int, ...], list[tuple[int, list[int]]]]  # a context; (request, continuation) that share it
+_Shared = tuple[tuple[int, ...], int, list[int]]  # a context that others share; a request; its continuation
 
 
 def _tokens_at_once(model: Any) -> int:
@@ -81,7 +81,8 @@ def token_logprobs(
 
     Raises:
         StaleHandle: see `LanguageModel`.
-        InputError: unequal lengths; an empty context with a tokenizer that has neither BOS nor EOS.
+        InputError: unequal lengths; an empty context with a tokenizer that has neither BOS nor EOS; a continuation that merges
+            with its context into a single token.
         HookNeverFired: an installed edit did not run.
     """
     lm.require_current()
@@ -95,16 +96,16 @@ def token_logprobs(
     results = [torch.zeros(len(continuation)) for _, continuation in pairs]
     shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
-    total = sum(len(batch) for batch in alone) + sum(len(group[1]) for batch in shared for group in batch)
+    total = sum(map(len, alone)) + sum(map(len, shared))
     with (
         torch.no_grad(),
         evaluating(model),
         tqdm(total=total, desc="likelihood", delay=3, disable=None, leave=False) as bar,
     ):
-        for groups in shared:
-            for request, at, values in halving(lambda part: _run_shared(lm, part), groups, incidents):
+        for requests in shared:
+            for request, at, values in halving(lambda part: _run_shared(lm, part), requests, incidents):
                 results[request][at : at + len(values)] = values
-            bar.update(sum(len(requests) for _, requests in groups))
+            bar.update(len(requests))
         for pieces in alone:
             for request, at, values in halving(lambda part: _run_alone(lm, part), pieces, incidents):
                 results[request][at : at + len(values)] = values
@@ -134,8 +135,10 @@ def windows(tokens: int, first: int, context: int | None) -> list[tuple[int, int
     return plan
 
 
-def _plan(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]]) -> tuple[list[list[_Group]], list[list[_Piece]]]:
-    """Batches of groups that share a context, and batches of pieces that stand alone."""
+def _plan(
+    lm: LanguageModel, pairs: list[tuple[list[int], list[int]]]
+) -> tuple[list[list[_Shared]], list[list[_Piece]]]:
+    """Batches of requests that share contexts, and batches of pieces that stand alone."""
     limit = context_length(lm.model)
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     if not lm.logits_edits and reuses_cache(lm.model):
@@ -146,13 +149,13 @@ def _plan(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]]) -> tuple[
     together = {context: requests for context, requests in groups.items() if len(requests) > 1}
     taken = {index for requests in together.values() for index in requests}
     tokens = _tokens_at_once(lm.model)
-    shared: list[list[_Group]] = []
+    shared: list[list[_Shared]] = []
     size = tokens
     for shared_context in sorted(together, key=lambda c: (len(c), c)):
         if size + len(shared_context) > tokens:
             shared.append([])
             size = 0
-        shared[-1].append((shared_context, [(index, pairs[index][1]) for index in together[shared_context]]))
+        shared[-1] += [(shared_context, index, pairs[index][1]) for index in together[shared_context]]
         size += len(shared_context)
 
     pieces = []
@@ -195,19 +198,18 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece]) -> list[tuple[int, int, 
     return [(p.request, p.at, part) for p, part in zip(pieces, split, strict=True)]
 
 
-def _run_shared(lm: LanguageModel, groups: list[_Group]) -> list[tuple[int, int, Tensor]]:
+def _run_shared(lm: LanguageModel, requests: list[_Shared]) -> list[tuple[int, int, Tensor]]:
     """Prefill each context but its last token once, score the continuations on its keys and values, like lengths together."""
     model, device = lm.model, lm.model.device
-    ids, mask = pad_rows([c[:-1] for c, _ in groups], side="left", fill=pad_token(lm.tokenizer), device=device)
+    groups = {context: group for group, context in enumerate(dict.fromkeys(context for context, _, _ in requests))}
+    ids, mask = pad_rows([c[:-1] for c in groups], side="left", fill=pad_token(lm.tokenizer), device=device)
     columns = ids.shape[1]
     prefill = Announcement(mask, torch.full((len(groups),), columns, device=device))
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with announced(model, prefill), headless(model):
         cache = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=True).past_key_values
     tails = [
-        _Tail(request, group, (context[-1], *continuation))
-        for group, (context, requests) in enumerate(groups)
-        for request, continuation in requests
+        _Tail(request, groups[context], (context[-1], *continuation)) for context, request, continuation in requests
     ]
     tails.sort(key=lambda tail: len(tail.ids))
     rows = max(1, _tokens_at_once(model) // (columns + len(tails[-1].ids)))

@@ -66,6 +66,9 @@ def render(lm: LanguageModel, prompt: str | Sequence[Message]) -> tuple[str, boo
 
     Plain text is preceded by `lm.prefix`. A conversation goes through the chat template, with `lm.system` as its system turn
     (joined in front of one that is there; put before the first user turn where the template knows no system turn).
+
+    Raises:
+        InputError: no conversation, no chat template, or one that leaves the system turn out wherever it is put.
     """
     if isinstance(prompt, str):
         return lm.prefix + prompt, True
@@ -88,14 +91,29 @@ def render(lm: LanguageModel, prompt: str | Sequence[Message]) -> tuple[str, boo
 def _apply_template(tokenizer: Any, messages: list[Message]) -> str:
     from jinja2.exceptions import TemplateError
 
+    def rendered(turns: list[Message]) -> str:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    if messages[0]["role"] != "system":
+        return rendered(messages)
+    system = messages[0]["content"].strip()
+    refusal: TemplateError | None = None
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except TemplateError:
-        if len(messages) < 2 or messages[0]["role"] != "system":
-            raise
+        text = rendered(messages)
+        if system in text:  # some templates refuse a system turn, others leave it out and say nothing
+            return text
+    except TemplateError as error:
+        refusal = error
+    if len(messages) > 1:
         merged = [dict(message) for message in messages[1:]]
         merged[0]["content"] = f"{messages[0]['content']}\n\n{merged[0]['content']}"
-        return str(tokenizer.apply_chat_template(merged, tokenize=False, add_generation_prompt=True))
+        text = rendered(merged)
+        if system in text:
+            return text
+    raise InputError(
+        "the chat template leaves out the system text, as a system turn and in front of the first user turn; give the "
+        "tokenizer a chat template that writes one of them"
+    ) from refusal
 
 
 def is_ids(value: object) -> bool:
@@ -118,7 +136,11 @@ def pad_rows(rows: Sequence[Sequence[int]], *, side: str, fill: int, device: tor
 def encode_pairs(
     lm: LanguageModel, contexts: Sequence[PromptLike], continuations: Sequence[str | Sequence[int]]
 ) -> list[tuple[list[int], list[int]]]:
-    """(context ids, continuation ids) of each request; see `token_logprobs` for the rule."""
+    """(context ids, continuation ids) of each request; see `token_logprobs` for the rule.
+
+    Raises:
+        InputError: a continuation that is not empty but has no token of its own; its sum would be 0, and beat every other.
+    """
     tokenizer = lm.tokenizer
     wholes: dict[bool, list[str]] = {True: [], False: []}
     starts: dict[bool, list[str]] = {True: [], False: []}
@@ -162,8 +184,13 @@ def encode_pairs(
         start, whole = encoded[place[0]][place[1]]
         if not start:
             pairs[index] = (_begun(tokenizer, []), whole)
-        else:
-            pairs[index] = (start, whole[len(start) :])
+            continue
+        pairs[index] = (start, whole[len(start) :])
+        if continuations[index] and not pairs[index][1] and starts[place[0]][place[1]]:
+            raise InputError(
+                f"the continuation of request {index} merges with its context and has no token of its own; begin it with a "
+                "blank, or give token ids"
+            )
     return pairs
 
 

@@ -64,8 +64,17 @@ def weights_digest(directory: Path) -> str:
     return sha.hexdigest()
 
 
+def is_whole(directory: Path) -> bool:
+    """Whether weights and tokenizer of a checkpoint are all there; a fresh clone of committed records has neither."""
+    index = directory / "model.safetensors.index.json"
+    shards = (
+        set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    )
+    return all((directory / name).is_file() for name in (*shards, "tokenizer.json"))
+
+
 def finished(output_dir: Path, identity: dict[str, Any], *, resume: str) -> bool:
-    """Whether `output_dir` already holds what this run would make.
+    """Whether `output_dir` already holds what this run would make. A card without its weights may be replaced.
 
     Raises:
         InputError: it holds something else, and `resume` is not "never" or it is not a model that this package made.
@@ -75,7 +84,7 @@ def finished(output_dir: Path, identity: dict[str, Any], *, resume: str) -> bool
     card = output_dir / CARD
     if not card.is_file():
         raise InputError(f"{output_dir} exists and is not a pretrained model of detox; give another output directory")
-    if resume == "never":
+    if resume == "never" or not is_whole(output_dir):
         return False
     other = _differences(json.loads(card.read_text("utf-8"))["identity"], identity)
     if other:

@@ -140,11 +140,11 @@ class TrainedScorer:
         """Write the scorer; the directory appears whole or not at all.
 
         Raises:
-            OutputError: nothing can be written there.
+            OutputError: nothing can be written there, or it holds something other than a scorer.
         """
         from safetensors.numpy import save
 
-        with atomic_directory(directory) as beside:
+        with atomic_directory(directory, marker="scorer.json") as beside:
             arrays = {f"idf.{key}": np.ascontiguousarray(idf) for key, idf in self.weights.idf.items()}
             arrays |= {"coefficients": self.weights.coefficients, "intercept": np.array([self.weights.intercept])}
             write_bytes(beside / "weights.safetensors", save(arrays))

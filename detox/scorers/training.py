@@ -133,12 +133,14 @@ def train_default(
         The scorer, and `train_scorer`'s report with a further entry "tests": `scorer_quality` by name of the set.
 
     Raises:
-        OutputError: nothing can be written to `output_dir`; found before training.
+        OutputError: nothing can be written to `output_dir`, or it holds something other than a scorer; found before
+            training.
         InputError: see `train_scorer`.
     """
-    from detox.files import require_writable
+    from detox.files import require_replaceable, require_writable
 
     require_writable(Path(output_dir).parent)
+    require_replaceable(output_dir, "scorer.json")
     rows = [(source, text, _target(text)) for source, records in sources.items() for text in records]
     rows = [row for row in rows if row[2] is not None]
     judged = {test: [text for text in records if _target(text) is not None] for test, records in (tests or {}).items()}

@@ -39,6 +39,21 @@ class Damaging(Prompting):
         with super().applied(lm, strength=strength) as handle:
             next(lm.model.parameters()).data.mul_(1.5)
             yield handle
+
+@dataclass(kw_only=True)
+class Breaking(Prompting):
+    @contextmanager
+    def applied(self, lm, *, strength=None):
+        next(lm.model.parameters()).data.add_(0.5)
+        raise RuntimeError("broken half-way")
+        yield
+
+@dataclass(kw_only=True)
+class Learning(ITI):
+    def fit(self, lm, contrasts, **options):
+        super().fit(lm, contrasts, **options)
+        next(lm.model.parameters()).data.add_(0.5)
+        return self
 """
 
 

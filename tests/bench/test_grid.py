@@ -57,6 +57,44 @@ CASES = {
     ),
     "seeds": (lambda r: {**r, "seeds": 3}, "seeds is 3; expected a list"),
     "no such file": (lambda r: change(r, *MAIN, prompts={"file": "nowhere.jsonl"}), "nowhere.jsonl"),
+    "bases as a list": (lambda r: {**r, "bases": [{"model": "m"}]}, "bases is .*expected a name for each"),
+    "detoxifiers as a list": (lambda r: {**r, "detoxifiers": ["iti"]}, "detoxifiers is .*expected a name for each"),
+    "protocols as a list": (lambda r: {**r, "protocols": [{"chat": True}]}, "protocols is .*expected a name for each"),
+    "strengths": (lambda r: change(r, "detoxifiers", "iti", strengths=["abc"]), "'iti': strengths holds 'abc'"),
+    "limit": (lambda r: change(r, *MAIN, "prompts", limit="many"), "'main'.prompts: limit is 'many'"),
+    "file": (lambda r: change(r, *MAIN, prompts={"file": 5}), "'main'.prompts: file is 5"),
+    "miniature split": (
+        lambda r: change(r, *MAIN, prompts={"set": "miniature", "limit": 1, "split": "heldout"}),
+        "unknown split .*'heldout'",
+    ),
+    "setting's type": (
+        lambda r: change(r, "detoxifiers", "iti", "settings", num_heads="4"),
+        "'iti': num_heads is '4'; expected int",
+    ),
+    "settings": (lambda r: change(r, "detoxifiers", "iti", settings=4), "'iti': settings is 4"),
+    "sampling's type": (
+        lambda r: change(r, *MAIN, "sampling", temperature="hot"),
+        "'main'.sampling: temperature is 'hot'; expected float",
+    ),
+    "threshold": (lambda r: change(r, *MAIN, threshold="high"), "'main': threshold is 'high'"),
+    "template": (
+        lambda r: change(r, *MAIN, recognition={"items": {"set": "miniature", "limit": 2}, "template": 5}),
+        "recognition: template is 5; expected str",
+    ),
+    "recognition of nothing": (lambda r: change(r, *MAIN, recognition={}), "recognition has no items"),
+    "probe of nothing": (lambda r: change(r, *MAIN, probe={}), "probe has no train"),
+    "trained scorer": (lambda r: change(r, *MAIN, scorers=[{"trained": 5}]), "trained is 5"),
+    "pretrain's type": (
+        lambda r: change(r, "bases", to={"b": {"pretrain": {"recipe": {}, "toxic_share": "some"}}}),
+        "pretrain of 'b': toxic_share is 'some'",
+    ),
+    "recipe": (lambda r: change(r, "bases", to={"b": {"pretrain": {"recipe": 5}}}), "recipe is 5"),
+    "clean sets": (lambda r: change(r, "bases", to={"b": {"pretrain": {"recipe": {}, "clean": "x"}}}), "clean is 'x'"),
+    "miniature size": (
+        lambda r: change(r, "bases", to={"b": {"pretrain": {"data": "miniature", "arm": "clean", "size": "dem"}}}),
+        "unknown size 'dem'; did you mean 'demo'",
+    ),
+    "nothing asked": (lambda r: change(r, "protocols", main={"chat": False}), "'main' asks for nothing"),
     "prompts without scorers": (lambda r: change(r, *MAIN, drop="scorers"), "prompts but no scorers"),
 }
 
@@ -126,3 +164,18 @@ def test_contrasts_of_one_class_are_a_hole_with_its_reason(grid, grid_files, tmp
     err = capsys.readouterr().err
     assert "texts are safe; expected contrasts with safe and toxic continuations" in err
     assert "2 cells computed" in err
+
+
+def test_names_may_be_numbers(grid):
+    from detox.bench.grid import build_grid
+    from detox.bench.scorers import scorer_maker
+
+    raw, _ = grid
+    named = {
+        **raw,
+        "bases": {2024: raw["bases"]["planted"]},
+        "detoxifiers": {1: {"method": "prompting"}},
+        "protocols": {3: raw["protocols"]["main"]},
+    }
+    read = build_grid(named, make_scorer=scorer_maker("unused"))
+    assert (read.bases[0].name, read.methods[0].name, list(read.protocols)) == ("2024", "1", ["3"])

@@ -147,8 +147,44 @@ def test_a_missing_base_is_a_hole_too(grid, tmp_path, capsys):
     raw, write = grid
     bases = {"absent": {"model": str(tmp_path / "nowhere" / "model")}, **raw["bases"]}
     assert run(write(tmp_path / "grid.yaml", bases=bases), tmp_path / "results") == 3
-    assert "no base" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "] absent + iti @ 0.3: no base" in err
+    assert "4 cells computed, 0 were there, 4 failed" in err
+    assert "already there" not in err
+    for name in ("absent, main", "absent + prompting, main", "absent + iti @ 0.3, main", "absent + iti @ 3, main"):
+        assert f"error: no record of {name}, seed 0: no base: MissingData: " in err
     assert len(cells(tmp_path / "results")) == 4
+
+
+def test_whatever_breaks_while_a_base_is_made_is_a_hole_and_an_interrupt_is_none(grid_files, tmp_path):
+    from dataclasses import replace
+
+    from detox.bench import read_grid, run_grid
+    from detox.bench.bases import Base
+    from detox.bench.scorers import scorer_maker
+
+    class Corpus:
+        def __init__(self, error):
+            self.error = error
+
+        def identity(self):
+            return {}
+
+        def build(self, folder, progress):
+            raise self.error
+
+    raw = {"name": "g", "bases": {"planted": {"model": str(grid_files / "model")}},
+           "protocols": {"main": {"documents": {"file": str(grid_files / "documents.jsonl")}}}}  # fmt: skip
+    (tmp_path / "grid.yaml").write_text(json.dumps(raw))
+    grid = read_grid(tmp_path / "grid.yaml", make_scorer=scorer_maker(tmp_path))
+    broken = replace(grid, bases=(Base(name="b", corpus=Corpus(RuntimeError("out of luck"))), *grid.bases))
+    outcome = run_grid(broken, tmp_path / "out", say=lambda line: None)
+    assert outcome.holes == {"b, main, seed 0": "no base: RuntimeError: out of luck"}
+    assert outcome.computed == 1
+    assert "Traceback" in (tmp_path / "out" / "failures" / "b--base.json").read_text()
+    stopped = replace(grid, bases=(Base(name="b", corpus=Corpus(KeyboardInterrupt())),))
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(stopped, tmp_path / "out", say=lambda line: None)
 
 
 def test_texts_are_kept_apart_and_can_be_dropped(grid, tmp_path):
@@ -209,3 +245,107 @@ def test_store_reads_what_it_wrote(grid, tmp_path):
     [record] = read_records(tmp_path / "results")
     assert record.names["base"] == "planted"
     assert Store(tmp_path / "results").directory.is_dir()
+
+
+def test_weights_damaged_before_an_exception_or_in_a_fit_reach_no_other_cell(grid, grid_files, tmp_path, capsys):
+    raw, write = grid
+    methods = {
+        "breaking": {"method": f"{grid_files / 'methods.py'}:Breaking"},
+        "learning": {"method": f"{grid_files / 'methods.py'}:Learning", "settings": {"num_heads": 4}},
+        "iti": raw["detoxifiers"]["iti"],
+    }
+    assert run(write(tmp_path / "grid.yaml", detoxifiers=methods), tmp_path / "damaged") == 3
+    assert "weights changed in the fit" in capsys.readouterr().err
+    assert not list((tmp_path / "damaged" / "fits").glob("*learning*"))
+    assert run(write(tmp_path / "sound.yaml", detoxifiers={"iti": methods["iti"]}), tmp_path / "sound") == 0
+    cards = [{c.name: measured(c) for c in (tmp_path / f / "cells").glob("*iti*")} for f in ("damaged", "sound")]
+    assert len(cards[0]) == 2
+    assert cards[0] == cards[1]
+
+
+def measured(cell) -> tuple[str, dict]:
+    card = json.loads((cell / "scorecard.json").read_text())
+    return card["fingerprint"], card["metrics"]
+
+
+def test_another_text_of_a_method_file_makes_other_cells(grid, tmp_path):
+    _, write = grid
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom detox.detoxifiers import ITI\n"
+        "@dataclass(kw_only=True)\nclass Mine(ITI):\n    num_heads: int = 4\n"
+    )
+    path = write(tmp_path / "grid.yaml", detoxifiers={"mine": {"method": f"{file}:Mine", "strengths": [1]}})
+    assert run(path, tmp_path / "results") == 0
+    assert run(path, tmp_path / "results") == 0
+    assert len(cells(tmp_path / "results")) == 2
+    file.write_text(file.read_text() + "# edited\n")
+    assert run(path, tmp_path / "results") == 0
+    assert len(cells(tmp_path / "results")) == 3
+    assert len(list((tmp_path / "results" / "fits").iterdir())) == 2
+
+
+def test_a_renamed_base_or_protocol_is_compared_under_its_new_name(grid, tmp_path, capsys):
+    raw, write = grid
+    output = tmp_path / "results"
+    few = {"prompting": raw["detoxifiers"]["prompting"]}
+    assert run(write(tmp_path / "grid.yaml", detoxifiers=few), output) == 0
+    model, main_protocol = raw["bases"]["planted"], raw["protocols"]["main"]
+    renamed = {"bases": {"a": model, "b": model}, "protocols": {"p": main_protocol}, "detoxifiers": few}
+    assert run(write(tmp_path / "renamed.yaml", **renamed), output) == 0
+    assert "0 cells computed, 4 were there" in capsys.readouterr().err
+    comparison = compare(output, protocol="p")
+    assert [(r.base, r.method, r.protocol) for r in comparison.rows] == [
+        ("a", None, "p"), ("a", "prompting", "p"), ("b", None, "p"), ("b", "prompting", "p"),
+    ]  # fmt: skip
+    assert comparison.rows[1].toxicity_change == comparison.rows[3].toxicity_change is not None
+    (output / "grid.json").unlink()  # records alone are compared by the names that they were written with
+    assert {(r.base, r.protocol) for r in compare(output).rows} == {("planted", "main")}
+
+
+def test_a_protocol_without_any_record_is_shown_as_holes(grid, tmp_path, capsys):
+    raw, write = grid
+    failing = {**raw["protocols"]["main"], "chat": True}  # the model has no chat template
+    protocols = {"failing": failing, "main": raw["protocols"]["main"]}
+    assert run(write(tmp_path / "grid.yaml", detoxifiers={}, protocols=protocols), tmp_path / "results") == 3
+    out, err = capsys.readouterr()
+    assert "error: no record of planted-----failing--seed0" in err
+    assert "planted  -" in out
+    assert (tmp_path / "results" / "comparison-main.csv").is_file()
+    assert not (tmp_path / "results" / "comparison-failing.csv").exists()
+    written = (tmp_path / "results" / "grid.json").read_bytes()
+    # A later run without a single record does not throw the list of cells away.
+    assert run(write(tmp_path / "grid.yaml", detoxifiers={}, protocols={"failing": failing}), tmp_path / "results") == 3
+    assert (tmp_path / "results" / "grid.json").read_bytes() == written
+
+
+def test_a_fit_without_its_tensors_is_fitted_again(grid, tmp_path, capsys):
+    raw, write = grid
+    output = tmp_path / "results"
+    assert run(write(tmp_path / "grid.yaml", detoxifiers={"iti": raw["detoxifiers"]["iti"]}), output) == 0
+    [tensors] = output.glob("fits/*/tensors.safetensors")
+    tensors.unlink()
+    changed = {"iti": {**raw["detoxifiers"]["iti"], "strengths": [0.3, 2]}}
+    assert run(write(tmp_path / "grid.yaml", detoxifiers=changed), output) == 0
+    assert "1 cells computed, 2 were there, 0 failed" in capsys.readouterr().err
+    assert tensors.is_file()
+
+
+def test_the_commit_is_that_of_the_repository_that_tracks_the_package(tmp_path):
+    from detox.bench.cells import source_commit
+
+    def git(*words):
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    package = tmp_path / "site" / "package"
+    (package / "inner").mkdir(parents=True)
+    (package / "inner" / "code.py").write_text("x = 1\n")
+    git("init")
+    git("commit", "--allow-empty", "-m", "empty")
+    assert source_commit(package) is None
+    git("add", "site")
+    git("commit", "-m", "package")
+    assert source_commit(package)["changed"] is False
+    (package / "inner" / "code.py").write_text("x = 2\n")
+    assert source_commit(package)["changed"] is True

@@ -6,8 +6,8 @@ import pytest
 
 from detox.bench.sources import read_records
 from detox.data import write_jsonl
-from detox.data.records import Document, MinimalPair, Prompt
-from detox.errors import InputError, UnknownName
+from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
+from detox.errors import DataError, InputError, UnknownName
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_halves_are_disjoint_and_whole(prompts):
 
 def test_a_group_is_kept(prompts):
     assert {p.group for p in read_records(Prompt, {"file": prompts, "group": "b"}, where="here")} == {"b"}
+    assert len(read_records(Prompt, {"file": prompts, "group": "b", "limit": 8}, where="here")) == 8  # of the ten
 
 
 def test_documents_are_cut():
@@ -64,4 +65,46 @@ def test_a_wrong_entry_is_one_clear_line(spec, error, said):
     with pytest.raises(error, match=said) as caught:
         read_records(Prompt, spec, where="here")
     assert "here" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def lines(tmp_path, *rows):
+    (tmp_path / "r.jsonl").write_text("\n".join(rows) + "\n")
+    return {"file": str(tmp_path / "r.jsonl")}
+
+
+def test_spans_scores_and_numeric_ids_are_read(tmp_path):
+    spans = lines(
+        tmp_path,
+        '{"id": 1, "text": "you rude one", "spans": [[4, 8]]}',
+        '{"id": "2", "text": "you rude one", "spans": [{"start": 4, "end": 8}]}',
+    )
+    for document, key in zip(read_records(Document, spans, where="here"), "12", strict=True):
+        assert (document.id, document.spans) == (key, (Span(4, 8),))
+    (text,) = read_records(LabelledText, lines(tmp_path, '{"id": "1", "text": "a", "score": 0.5}'), where="here")
+    assert (text.label, text.score) == (None, 0.5)
+    question = '{"id": "1", "context": "a", "choices": [" b", " c"], "answer": 1, "contexts": null}'
+    assert read_records(MultipleChoice, lines(tmp_path, question), where="here")[0].choices == (" b", " c")
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "said"),
+    [
+        (Prompt, '{"id": "1", "text": 5}', "text is 5; expected text"),
+        (Prompt, '{"id": "1", "text": "a", "toxicity": "high"}', "toxicity is 'high'; expected a number"),
+        (Prompt, '{"id": "1", "text": "a", "toxicity": 2}', "expected a number in"),
+        (Prompt, '{"id": null, "text": "a"}', "id is None; expected text"),
+        (Prompt, '{"id": "1"}', "no column 'text'"),
+        (Document, '{"id": "1", "text": "a", "spans": [[0]]}', "expected a list of spans"),
+        (Document, '{"id": "1", "text": "a", "spans": [4, 8]}', "expected a list of spans"),
+        (Document, '{"id": "1", "text": "a", "spans": [[0, 9]]}', "is not in its 1 characters"),
+        (LabelledText, '{"id": "1", "text": "a", "label": 2}', "label 2; expected 1"),
+        (LabelledText, '{"id": "1", "text": "a", "label": "toxic"}', "label is 'toxic'; expected a whole number"),
+        (MultipleChoice, '{"id": "1", "context": "a", "choices": "bc", "answer": 0}', "expected a list of texts"),
+    ],
+)
+def test_a_wrong_line_of_a_file_is_named(record, row, said, tmp_path):
+    with pytest.raises(DataError, match=said) as caught:
+        read_records(record, lines(tmp_path, "", row), where="here")
+    assert str(caught.value).startswith(f"{tmp_path / 'r.jsonl'}:2: ")
     assert len(str(caught.value).splitlines()) == 1

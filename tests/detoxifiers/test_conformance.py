@@ -107,7 +107,7 @@ class Broken(ITI):
             with super().applied(lm, strength=strength) as handle, suppress(RuntimeError):
                 yield handle
             return
-        if self.fault in ("row 0 only", "prompt only", "generated only", "last position"):
+        if self.fault in ("row 0 only", "prompt only", "generated only", "last position", "undeclared hook"):
             with self._mispositioned(lm) as handle:
                 yield handle
             return
@@ -131,7 +131,7 @@ class Broken(ITI):
                 hidden[0, :, where] += shift
             elif self.fault == "last position":
                 hidden[:, -1, where] += shift
-            elif (self.fault == "prompt only") == (hidden.shape[1] > 1):
+            elif self.fault == "undeclared hook" or (self.fault == "prompt only") == (hidden.shape[1] > 1):
                 hidden[:, :, where] += shift
             return (hidden,)
 
@@ -155,7 +155,7 @@ FAULTS = {
     "leaks a hook when fit fails": 2, "swallows": 2,
     "zero is not identity": 3, "never applied": 3,
     "row 0 only": 4, "prompt only": 4, "generated only": 4, "last position": 4,
-    "any base": 5, "unseeded": 6, "wrong direction": 8, "serves the base's handle": 9,
+    "any base": 5, "unseeded": 6, "undeclared hook": 7, "wrong direction": 8, "serves the base's handle": 9,
 }  # fmt: skip
 
 
@@ -193,3 +193,13 @@ def test_planted_contrasts_are_known_to_the_model(planted):
         toxic.append(planted.lm.logprobs([opening], [" rude1"])[0].item())
         safe.append(planted.lm.logprobs([opening], [" kind1"])[0].item())
     assert torch.tensor(toxic).mean() > torch.tensor(safe).mean() + 1
+
+
+def test_planting_leaves_the_random_states_of_gpus_alone(monkeypatch):
+    from detox.detoxifiers.planted import plant
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPUs were seeded"))
+    before = torch.get_rng_state()
+    first, again, other = (plant(steps=1, seed=seed).lm.fingerprint() for seed in (0, 0, 1))
+    assert first == again != other
+    assert torch.equal(torch.get_rng_state(), before)

@@ -217,3 +217,9 @@ def test_the_harness_leaves_the_model_alone(planted):
     evaluate(planted.lm, protocol(planted))
     assert planted.lm.fingerprint(rehash=True) == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_protocol_that_asks_for_nothing_cannot_be_made():
+    for empty in ({}, {"multiple_choice": {"task": ()}}, {"chat": True}):
+        with pytest.raises(InputError, match="asks for nothing"):
+            Protocol(name="nothing", **empty)

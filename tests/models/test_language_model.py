@@ -88,6 +88,23 @@ def test_a_template_without_system_turn_gets_it_before_the_user():
     assert asked.generate([turn], GREEDY) == lm.generate(["<user> kind1 topic1 <assistant>"], GREEDY)
 
 
+ROLES = "{% for m in messages %}{% if m['role'] in ROLES %}<{{ m['role'] }}> {{ m['content'] }} {% endif %}{% endfor %}"
+
+
+def test_a_template_that_drops_the_system_turn_without_a_word_gets_it_before_the_user():
+    lm = tiny("llama")
+    turn = [{"role": "user", "content": "topic1"}]
+    lm.tokenizer.chat_template = ROLES.replace("ROLES", "['user', 'assistant']")
+    assert replace(lm, system="kind1 ").generate([turn], GREEDY) == lm.generate(["<user> kind1 topic1"], GREEDY)
+    lm.tokenizer.chat_template = ROLES.replace("ROLES", "['assistant']")
+    with pytest.raises(InputError, match="leaves out the system text") as error:
+        replace(lm, system="kind1").generate([turn], GREEDY)
+    assert "\n" not in str(error.value)
+    lm.generate(
+        [[*turn, {"role": "assistant", "content": "topic2"}]], GREEDY
+    )  # without a system text nothing is missed
+
+
 def test_a_handle_is_true_only_while_exactly_its_edits_are_installed():
     lm = tiny("llama")
     with lm.edited(Edit("a", "x", nothing)) as a:
@@ -145,6 +162,56 @@ def test_fingerprint_tells_weights_edits_and_text(tmp_path):
     assert other.fingerprint() != base
     other.model.lm_head.weight.data[0, 0] = lm.model.lm_head.weight.data[0, 0]
     assert other.fingerprint(rehash=True) == base
+
+
+def test_training_with_a_fused_optimizer_is_seen(planted):
+    """It leaves version counters alone, as writes through `.data` do."""
+    from detox.detoxifiers import ITI
+    from detox.errors import BaseMismatch
+
+    lm = LanguageModel(copy.deepcopy(planted.lm.model), planted.lm.tokenizer)
+    iti = ITI(num_heads=2).fit(lm, planted.contrasts)
+    with iti.applied(lm):
+        pass
+    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=1e-4, fused=True)
+    ids = torch.tensor([lm.tokenizer("topic1 says kind1 kind2")["input_ids"]])
+    for _ in range(3):
+        lm.model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = lm.fingerprint()
+    with pytest.raises(BaseMismatch, match="weights"), iti.applied(lm):
+        pass
+    assert trained == lm.fingerprint(rehash=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_write_through_data_is_seen_in_any_column(dtype):
+    lm = tiny("llama")
+    lm.model.to(dtype)
+    weight = lm.model.model.layers[0].mlp.gate_proj.weight  # (64, 32): elements 32 apart would all be of column 0
+    for column in range(32):
+        before = lm.fingerprint()
+        weight.data[:, column] += 1
+        assert lm.fingerprint() != before, column
+
+
+def test_a_checkpoint_without_a_head_is_refused_and_tied_weights_are_not_missed(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from detox.detoxifiers.planted import tiny_config, word_tokenizer
+
+    tokenizer = word_tokenizer()
+    config = tiny_config("llama", len(tokenizer))
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "classifier")
+    config.tie_word_embeddings = True
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "tied")
+    for folder in ("classifier", "tied"):
+        tokenizer.save_pretrained(tmp_path / folder)
+    with pytest.raises(InputError, match=r"lacks 1 weights of LlamaForCausalLM \(first: lm_head\.weight\)") as error:
+        LanguageModel.from_pretrained(tmp_path / "classifier")
+    assert "\n" not in str(error.value)
+    LanguageModel.from_pretrained(tmp_path / "tied", device="cpu").generate(["topic1"], GREEDY)
 
 
 def test_nothing_there_is_one_clear_line(tmp_path):

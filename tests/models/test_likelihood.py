@@ -140,6 +140,30 @@ def test_text_is_encoded_jointly_with_lm_evals_rule(shared_models):
     assert got == [lm_eval_rule(*case) for case in cases]
     assert encode_pairs(lm, [""], ["start"]) == [([tokenizer.eos_token_id], tokenizer.encode("start"))]
 
+    assert lm_eval_rule("the", "re")[1] == []  # "there" is one token, and a sum over none of them beats every other
+    with pytest.raises(InputError, match="continuation of request 1 merges with its context"):
+        token_logprobs(lm, ["the", "the"], [" re", "re"])
+    assert encode_pairs(lm, ["the"], [""])[0][1] == []  # nothing was asked
+    assert encode_pairs(lm, ["the"], [tokenizer.encode("re")])[0][1] == tokenizer.encode("re")
+
+
+def test_requests_of_one_context_are_halved_where_memory_is_short():
+    lm = tiny("llama")
+    rng = np.random.default_rng(3)
+    contexts, continuations = [[5, 6, 7, 8]] * 7, [rng.integers(3, 30, size=4).tolist() for _ in range(7)]
+    expected = token_logprobs(lm, contexts, continuations)
+
+    def short(module, args, kwargs):
+        if kwargs["input_ids"].shape[0] > 2:
+            raise torch.OutOfMemoryError("three rows are too many")
+
+    handle = lm.model.register_forward_pre_hook(short, with_kwargs=True)
+    got = token_logprobs(lm, contexts, continuations)
+    handle.remove()
+    for values, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(values.numpy(), theirs.numpy(), atol=2e-5)
+    assert lm.incidents()[0] == "out of memory on a batch of 7; halved"
+
 
 def test_prefix_is_read_and_never_scored():
     lm = tiny("llama")

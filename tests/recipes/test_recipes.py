@@ -95,3 +95,34 @@ def test_what_is_wrong_is_one_line(command, said, tmp_path):
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if "error:" in line]) == 1
     assert not (tmp_path / "x").exists() or not list((tmp_path / "x").iterdir())
+
+
+def test_the_commands_of_pretrain_train_models_of_one_size():
+    import re
+    import runpy
+
+    from detox.cli.flags import parse
+    from detox.pretraining import PretrainingRecipe
+
+    script = runpy.run_path(str(REPOSITORY / "recipes" / "pretrain.py"))
+    commands = re.findall(r"python recipes/pretrain.py (.*)", script["__doc__"].replace("\\\n", " "))
+    recipes = []
+    for command in commands:
+        words = command.replace("recipes/", f"{REPOSITORY}/recipes/").split()
+        recipes.append(parse([script["ScriptArguments"], PretrainingRecipe], words)[1])
+    assert [(recipe.steps, recipe.objective) for recipe in recipes] == [
+        (2152, "full"), (2869, "full"), (2869, "masked"), (2869, "unlikelihood"),
+    ]  # fmt: skip
+    for recipe in recipes:
+        assert recipe.sizes() == recipes[0].sizes()
+        assert (recipe.hidden_size, recipe.num_hidden_layers, recipe.num_attention_heads) == (192, 6, 6)
+        assert (recipe.sequence_length, recipe.batch_size, recipe.precision) == (128, 32, "bf16")
+
+
+@pytest.mark.parametrize("command", [["pretrain"], ["detoxify", "prompting", "--model_name_or_path", "nowhere"]])
+def test_a_place_that_cannot_be_written_is_found_before_any_work(command, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    name, *flags = command
+    done = run(name, *flags, "--output_dir", "file/out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: cannot write to file")
