@@ -25,8 +25,8 @@ from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_to
 if TYPE_CHECKING:
     from detox.models.language_model import LanguageModel
 
-_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}  # positions of one forward pass; beyond, only memory grows
-_HEAD_ROWS = 128  # rows of float32 logits that exist at once
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 8192}  # positions of one forward pass; beyond, only memory grows
+_HEAD_ROWS = 64  # rows of float32 logits that exist at once: 12 MiB of a vocabulary of 50k
 # Configuration keys of what a family does to its logits after the head (Gemma's soft-capping, Cohere's and Granite's scales).
 _AFTER_HEAD = (
     "final_logit_softcapping",
