@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ settings.register_profile("detox", deadline=None)  # a neighbour's load is no fa
 settings.load_profile("detox")
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def hear_ctrl_c() -> None:
+    """For `preexec_fn`: a test run in the background of a script ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")

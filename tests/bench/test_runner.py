@@ -13,6 +13,7 @@ import pytest
 from detox.bench import compare
 from detox.bench.cells import Store, read_records
 from detox.cli import main
+from tests.conftest import hear_ctrl_c
 
 
 def run(path, output, *more) -> int:
@@ -220,6 +221,7 @@ def test_killed_it_goes_on_where_it_was(grid, tmp_path, how):
         stdout=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hear_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(output.glob("cells/*/cell.json"))) < 3:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from detox.cli import main
+from tests.conftest import hear_ctrl_c
 
 DETOX = str(Path(sys.executable).with_name("detox"))
 
@@ -81,6 +82,7 @@ def test_the_demo_speaks_at_once_stops_cleanly_and_goes_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hear_ctrl_c,
     )
     assert demo.stdout is not None
     assert "detox demo" in demo.stdout.readline()
