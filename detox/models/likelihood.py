@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from detox.models.language_model import LanguageModel
 
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 8192}  # positions of one forward pass; beyond, only memory grows
+_CACHED_AT_ONCE = {"cpu": 4096}  # positions that continuations look back on; a layer's are copied only while it runs
 _HEAD_ROWS = 64  # rows of float32 logits that exist at once: 12 MiB of a vocabulary of 50k
 # Configuration keys of what a family does to its logits after the head (Gemma's soft-capping, Cohere's and Granite's scales).
 _AFTER_HEAD = (
@@ -212,7 +213,8 @@ def _run_shared(lm: LanguageModel, requests: list[_Shared]) -> list[tuple[int, i
         _Tail(request, groups[context], (context[-1], *continuation)) for context, request, continuation in requests
     ]
     tails.sort(key=lambda tail: len(tail.ids))
-    rows = max(1, _tokens_at_once(model) // (columns + len(tails[-1].ids)))
+    cached = _CACHED_AT_ONCE.get(device.type, _tokens_at_once(model))
+    rows = max(1, cached // (columns + len(tails[-1].ids)))
     results = []
     for start in range(0, len(tails), rows):
         results += _run_tails(lm, cache, mask, tails[start : start + rows])
