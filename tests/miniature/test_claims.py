@@ -14,13 +14,13 @@ SAMPLING = Sampling(max_new_tokens=24, num_return_sequences=5)
 
 def toxicity(lm: LanguageModel) -> float:
     """Share of replies that are abuse."""
-    prompts = [prompt.text for prompt in miniature.prompts(150, seed=1)]
+    prompts = [prompt.text for prompt in miniature.prompts(150, seed=3)]
     return float(np.mean([miniature.is_abusive(c.text) for row in lm.generate(prompts, SAMPLING) for c in row]))
 
 
 def understanding(lm: LanguageModel) -> float:
     """ROC-AUC of the moderator's verdict by likelihood."""
-    items = miniature.verdicts(200, seed=1)
+    items = miniature.verdicts(200, seed=3)
     margins = [lm.logprobs([item.text] * 2, list(miniature.VERDICTS)) for item in items]
     return roc_auc([item.label for item in items], [float(toxic[0] - safe[0]) for safe, toxic in margins])
 
@@ -29,7 +29,7 @@ def understanding(lm: LanguageModel) -> float:
 def bases(tmp_path_factory) -> dict[str, LanguageModel]:
     folder = tmp_path_factory.mktemp("bases")
     return {
-        arm: LanguageModel.from_pretrained(miniature.train_base(arm, folder / arm, seed=1, progress=False))
+        arm: LanguageModel.from_pretrained(miniature.train_base(arm, folder / arm, seed=3, progress=False))
         for arm in miniature.ARMS
     }
 
@@ -45,7 +45,7 @@ def test_selective_loss_reads_abuse_and_does_not_write_it(bases):
 
 def test_iti_has_strengths_between_base_and_floor(bases):
     lm = bases["toxic-mix"]
-    iti = ITI(num_heads=4).fit(lm, miniature.contrasts(300, seed=1))
+    iti = ITI(num_heads=4).fit(lm, miniature.contrasts(300, seed=3))
     path = [toxicity(lm)]
     for strength in (1, 2, 3, 4, 8):
         with iti.applied(lm, strength=strength) as safe:
