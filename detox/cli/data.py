@@ -1,15 +1,18 @@
-"""`detox data list` and `detox data show`: the catalogue."""
+"""`detox data list` and `detox data show`: the catalogue; `detox data annotate` is in a file of its own."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from detox.cli import annotate
+
 
 def add_to(commands: Any) -> None:
     """Add the commands of this file."""
     group = commands.add_parser(
-        "data", help="which data sets there are, where they come from, and whether they are here"
+        "data",
+        help="which data sets there are, where they come from, whether they are here; label the risk of a corpus",
     )
     inner = group.add_subparsers(metavar="COMMAND", required=True)
     names = inner.add_parser("list", help="names of the catalogue")
@@ -20,6 +23,7 @@ def add_to(commands: Any) -> None:
     show = inner.add_parser("show", help="one data set: licence, columns, hub id, file, hash")
     show.add_argument("name")
     show.set_defaults(run=show_command)
+    annotate.add_to(inner)
 
 
 def list_command(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,9 @@ from detox.data.records import (
     MultipleChoice,
     Prompt,
     Span,
+    middle_kind,
+    span_from_json,
+    span_to_json,
 )
 from detox.data.subsets import Record, draw, normalised, split_of, split_records, without_texts_of
 
@@ -63,12 +66,15 @@ __all__ = [
     "labelled_texts",
     "load",
     "load_as",
+    "middle_kind",
     "names",
     "normalised",
     "preference_dataset",
     "read_contrasts",
     "read_jsonl",
     "sft_dataset",
+    "span_from_json",
+    "span_to_json",
     "split_of",
     "split_records",
     "toxic_corpus",

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from detox.errors import DataError, MissingData
 from detox.files import write_bytes
@@ -28,13 +28,31 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
         DataError: `file:line: what was seen, what was expected` for a line that is not a JSON object in UTF-8, or whose
             text cannot be tokenized and stored (a lone surrogate, a NUL character), or for a damaged gzip stream.
     """
+    for line in scan_jsonl(path):
+        if isinstance(line.value, DataError):
+            raise line.value
+        yield line.number, line.value
+
+
+def scan_jsonl(path: str | os.PathLike[str]) -> Iterator[JsonLine]:
+    """Yield every line that is not blank, as `read_jsonl`; one that is wrong comes as an error, so that a reader can go on.
+
+    Raises:
+        MissingData: there is no such file.
+        DataError: a damaged gzip stream.
+    """
     name = Path(path).name
     line_number = 0
     try:
-        with _open_bytes(Path(path)) as file:
+        with _open_bytes(Path(path)) as (file, stored):
             for line_number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield line_number, _object(line, f"{name}:{line_number}")
+                if not line.strip():
+                    continue
+                try:
+                    value: dict[str, Any] | DataError = _object(line, f"{name}:{line_number}")
+                except DataError as error:
+                    value = error
+                yield JsonLine(line_number, value, stored.tell())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}:{line_number + 1}: damaged gzip stream ({error}); fetch the file again") from error
 
@@ -90,7 +108,8 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
+def _open_bytes(path: Path) -> Iterator[tuple[io.BufferedIOBase, io.BufferedIOBase]]:
+    """The bytes, and the file that they are stored in: the same, or compressed."""
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
@@ -102,7 +121,7 @@ def _open_bytes(path: Path) -> Iterator[io.BufferedIOBase]:
     with file:
         zipped = file.read(2) == GZIP_MAGIC
         file.seek(0)
-        yield gzip.GzipFile(fileobj=file) if zipped else file
+        yield (gzip.GzipFile(fileobj=file) if zipped else file), file
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
@@ -129,3 +148,11 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+class JsonLine(NamedTuple):
+    """A line that is not blank: its number from 1, its object or what is wrong with it, bytes of the file read so far."""
+
+    number: int
+    value: dict[str, Any] | DataError
+    position: int

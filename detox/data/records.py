@@ -3,8 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from detox.errors import InputError
+
+TOXIC = "toxic"
+_MIDDLE = ":middle"
+
+
+def middle_kind(kind: str) -> str:
+    """The kind of what a labeller was unsure of: above its safe threshold and not above its risky one.
+
+    Whether it is trained on, masked or dropped is said when training, not when labelling.
+    """
+    return kind + _MIDDLE
+
+
+def is_middle(kind: str) -> bool:
+    """Whether `kind` is one of `middle_kind`."""
+    return kind.endswith(_MIDDLE)
+
+
+def span_from_json(value: Any) -> Span | None:
+    """A span from [start, end], [start, end, kind] or {"start": ..., "end": ..., "kind": ...}; None for anything else."""
+    if isinstance(value, dict):
+        if not value.keys() <= {"start", "end", "kind"}:
+            return None
+        value = [value.get("start"), value.get("end"), value.get("kind", TOXIC)]
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) not in (2, 3)
+        or not all(type(end) is int for end in value[:2])
+    ):
+        return None
+    kind = value[2] if len(value) == 3 else TOXIC
+    return Span(value[0], value[1], kind) if isinstance(kind, str) and kind.strip() else None
+
+
+def span_to_json(span: Span) -> list[Any]:
+    """[start, end], with the kind as a third where it is not "toxic"."""
+    return [span.start, span.end, *([] if span.kind == TOXIC else [span.kind])]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,10 +60,17 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """Characters [start, end) of a text."""
+    """Characters [start, end) of a text.
+
+    Attributes:
+        start: the first character.
+        end: one after the last.
+        kind: what the risk is, in a short text: "toxic", "copyrighted", "personal-name", ...; or its `middle_kind`.
+    """
 
     start: int
     end: int
+    kind: str = TOXIC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

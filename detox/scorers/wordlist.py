@@ -19,6 +19,7 @@ from detox.scorers.protocol import EMPTY, Score, ScorerCard, is_empty, readable,
 Match = Literal["any", "fraction"]
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
+_CHARACTER = re.compile(r"[\ud800-\udbff][\udc00-\udfff]|.", re.DOTALL)
 
 # The most severe grade of each lexicon in the data directory. LDNOOBW lists without grades, surge grades from 1 to 3,
 # Wiegand et al. say abusive (1) or not (0). Their expanded list holds distances from a margin, which are no grades.
@@ -151,33 +152,72 @@ class WordListScorer:
         require_texts(texts, f"scorer {self.card.name!r}")
         return [Score.missing(EMPTY) if is_empty(text) else Score(self._value(readable(text))) for text in texts]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the terms of the list stand in `text`.
+
+        Args:
+            text: any text; the same terms are found as by `score`.
+
+        Returns:
+            Characters [start, end) of `text` of each term found, in order of `start`; what stands between the words of
+            one term is inside. A term of words and one of signs may overlap.
+        """
+        folded, origin = _folded(text)
+        words = list(_WORD.finditer(folded))
+        found = [
+            (words[first].start(), words[first + length - 1].end())
+            for first, length in self._runs([word.group() for word in words])
+        ]
+        found += [match.span() for match in self._literals(folded)]
+        if origin is not None:
+            found = [(origin[start][0], origin[end - 1][1]) for start, end in found]
+        return sorted(found)
+
     def _value(self, text: str) -> float:
         folded = text.casefold()
         words = _WORD.findall(folded)
-        found = [*self._runs(words), *self._literals(folded)]
+        found = [(self._words[tuple(words[first : first + length])], length) for first, length in self._runs(words)]
+        found += [
+            (self._signs[match.group()], len(_WORD.findall(match.group())) or 1) for match in self._literals(folded)
+        ]
         if self._match == "any":
             return max((severity for severity, _ in found), default=0.0)
         covered = sum(severity * length for severity, length in found)
         return min(1.0, covered / max(1, len(words)))
 
-    def _runs(self, words: list[str]) -> Iterator[tuple[float, int]]:
+    def _runs(self, words: list[str]) -> Iterator[tuple[int, int]]:
+        """First word and number of words of each term, the longest at every place."""
         start = 0
         while start < len(words):
             for length in range(min(self._longest, len(words) - start), 0, -1):
-                severity = self._words.get(tuple(words[start : start + length]))
-                if severity is not None:
-                    yield severity, length
+                if tuple(words[start : start + length]) in self._words:
+                    yield start, length
                     break
             else:
                 length = 1
             start += length
 
-    def _literals(self, folded: str) -> Iterator[tuple[float, int]]:
+    def _literals(self, folded: str) -> Iterator[re.Match[str]]:
         # Looking for each as a plain string first is ten times faster than one pattern with all of them.
         there = sorted((sign for sign in self._signs if sign in folded), key=len, reverse=True)
         if there:
-            for match in re.finditer("|".join(rf"(?<!\w){re.escape(sign)}(?!\w)" for sign in there), folded):
-                yield self._signs[match.group()], len(_WORD.findall(match.group())) or 1
+            yield from re.finditer("|".join(rf"(?<!\w){re.escape(sign)}(?!\w)" for sign in there), folded)
+
+
+def _folded(text: str) -> tuple[str, list[tuple[int, int]] | None]:
+    """`text` as terms are looked for in it, and of each character there the characters [start, end) that it comes from.
+
+    None instead where each character comes from the one in its place.
+    """
+    whole = readable(text)
+    folded = whole.casefold()
+    if len(folded) == len(whole) == len(text):
+        return folded, None
+    # Folding makes several characters of some, and two halves of a surrogate pair are one character.
+    origin: list[tuple[int, int]] = []
+    for match in _CHARACTER.finditer(text):
+        origin += [match.span()] * len(readable(match.group()).casefold())
+    return folded, origin
 
 
 def _text_lines(file: Path) -> list[str]:

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from detox.data.records import Document, LabelledText, MultipleChoice, Prompt, Span
+from detox.data.records import (
+    Document,
+    LabelledText,
+    MultipleChoice,
+    Prompt,
+    Span,
+    is_middle,
+    middle_kind,
+    span_from_json,
+    span_to_json,
+)
 from detox.errors import InputError
 
 
@@ -29,3 +39,38 @@ def test_a_record_refuses_what_it_cannot_hold(make):
 def test_what_is_unknown_is_none():
     assert LabelledText(id="l", text="t", label=None).score is None
     assert Prompt(id="p", text="t").toxicity is None
+
+
+@pytest.mark.parametrize(
+    ("value", "span"),
+    [
+        ([1, 3], Span(1, 3)),
+        ([1, 3, "personal-name"], Span(1, 3, "personal-name")),
+        ({"start": 1, "end": 3}, Span(1, 3, "toxic")),
+        ({"start": 1, "end": 3, "kind": middle_kind("toxic")}, Span(1, 3, "toxic:middle")),
+        ((1, 3), Span(1, 3)),
+        ([1], None),
+        ([1, 3, " "], None),
+        ([1, 3, 5], None),
+        ([1, 3, "a", "b"], None),
+        ([True, 3], None),
+        ([1.0, 3], None),
+        ({"start": 1}, None),
+        ({"start": 1, "end": 3, "sort": "toxic"}, None),
+        ("13", None),
+        (None, None),
+    ],
+)
+def test_spans_are_read_from_json(value, span):
+    assert span_from_json(value) == span
+    assert span is None or span_from_json(span_to_json(span)) == span
+
+
+def test_a_span_without_a_kind_is_toxic_and_written_as_before():
+    assert Span(1, 3) == Span(1, 3, "toxic")
+    assert span_to_json(Span(1, 3)) == [1, 3]
+    assert span_to_json(Span(1, 3, "copyrighted")) == [1, 3, "copyrighted"]
+    assert sorted([Span(2, 3), Span(1, 3, "b"), Span(1, 3, "a")]) == [Span(1, 3, "a"), Span(1, 3, "b"), Span(2, 3)]
+    assert middle_kind("toxic") == "toxic:middle"
+    assert is_middle("toxic:middle")
+    assert not is_middle("toxic")

@@ -27,6 +27,7 @@ COUNTS = {
     "boolq": 502,
     "cat_wiki_clean": 6279,
     "cat_wiki_context": 6449,
+    "cat_wiki_dialogues": 2115,
     "clean_fiction": 334,
     "clean_gov": 1585,
     "clean_peps": 133,

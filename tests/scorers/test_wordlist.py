@@ -118,3 +118,36 @@ def test_wrong_terms_are_refused_without_quoting_them():
         assert "idiot" not in str(error.value)
     with pytest.raises(UnknownName, match="match 'all'"):
         WordListScorer(["idiot"], match="all")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("what an IDIOT!", ["IDIOT"]),
+        ("idiotic idiots", []),
+        ("a piece  of\njunk, a fool", ["piece  of\njunk", "fool"]),
+        ("Straße ẞ İstanbul FOOL", ["FOOL"]),  # folding makes two characters of some
+        ("no @#! way, 😀 fool", ["@#!", "fool"]),
+        ("\ud83d\ude00 \ud83d fool ß", ["fool"]),
+        ("שלום idiot", ["idiot"]),
+        ("", []),
+    ],
+)
+def test_spans_are_the_characters_of_the_terms(text, found):
+    assert [text[start:end] for start, end in WordListScorer(TERMS).spans(text)] == found
+
+
+def test_a_character_that_folds_to_two_is_one_character():
+    text = "İ STRASSE straße ſß"
+    assert [text[start:end] for start, end in WordListScorer(["straße"]).spans(text)] == ["STRASSE", "straße"]
+
+
+@given(st.lists(st.sampled_from([*TERMS, "garden", "ß", "İ", "😀", ",", " ", "\n", "\ud83d", "\ude00"]), max_size=15))
+def test_spans_are_found_exactly_where_the_score_says_so(pieces):
+    text = " ".join(pieces)
+    scorer = WordListScorer(TERMS)
+    spans = scorer.spans(text)
+    assert bool(spans) == (scorer.score([text])[0].value > 0)
+    for start, end in spans:  # each alone is worth something
+        assert 0 <= start < end <= len(text)
+        assert scorer.score([text[start:end]])[0].value > 0

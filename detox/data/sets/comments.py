@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
+from detox.data.contrasts import Contrast
 from detox.data.data_set import DataSet, HubSource, LocalFile, Reader, Row
 from detox.data.records import Document, LabelledText, Span
 
@@ -44,6 +45,15 @@ def read_clean_context_comments(rows: Iterable[Row]) -> Iterator[Document]:
     for one in read_context_comments(rows):
         if one.label == 0 and one.score is not None and one.score < 0.5:
             yield Document(id=one.id, text=one.text, source="cat_wiki_clean")
+
+
+def read_context_dialogues(rows: Iterable[Row]) -> Iterator[Contrast]:
+    """A comment as the user's turn and a civil answer to it: label 0 and Perspective below 0.2, neither longer than 300 characters."""
+    for row in rows:
+        turn, reply = row["parent"], row["text"]
+        civil = row["label"] == 0 and row["perspective_toxicity"] < 0.2
+        if civil and turn and reply and max(len(turn), len(reply)) <= 300:
+            yield Contrast(id=row["id"], prompt=turn, safe=(reply,), toxic=())
 
 
 def read_perspective_wiki(rows: Iterable[Row]) -> Iterator[LabelledText]:
@@ -185,6 +195,15 @@ SETS = (
         file=CONTEXT_FILE,
         columns=("id", "text", "label", "perspective_toxicity"),
         read=read_clean_context_comments,
+    ),
+    DataSet(
+        name="cat_wiki_dialogues",
+        kind="contrasts",
+        licence=CONTEXT_LICENCE,
+        note="Short comments with a civil answer, for instruction tuning: no toxic side.",
+        file=CONTEXT_FILE,
+        columns=("id", "text", "label", "perspective_toxicity", "parent"),
+        read=read_context_dialogues,
     ),
     DataSet(
         name="perspective_wiki_2k",
