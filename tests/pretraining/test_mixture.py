@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from functools import cache
 
@@ -6,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detox.data.records import Document, Span
+from detox.data.records import Document, Span, middle_kind
 from detox.errors import InputError, UnknownName
-from detox.pretraining import Mixture, Source, train_tokenizer
+from detox.pretraining import Mixture, Source, Treatment, train_tokenizer
+from tests.conftest import REPOSITORY
 
 LENGTH = 16
 
@@ -48,7 +50,7 @@ def test_shares_are_exact_to_within_one_sequence(share, second, hold, tokens, se
             Source(name="prose", documents=documents("p", 40)),
             Source(name="talk", documents=documents("q", 13, length=7)),
             Source(name="toxic", documents=documents("t", 200, risky=5), share=share),
-            Source(name="more", documents=documents("u", 100, length=11, risky=2), share=second),
+            Source(name="more", documents=documents("u", 120, length=11, risky=2), share=second),
         ),
         hold=hold,
         tokens=tokens,
@@ -75,6 +77,43 @@ def test_shares_are_exact_to_within_one_sequence(share, second, hold, tokens, se
     assert realised["prose"].risky_tokens == realised["talk"].risky_tokens == 0
     named = np.asarray(tokenizer().convert_ids_to_tokens(packed.tokens.reshape(-1).tolist()))
     assert set(named[packed.risk.reshape(-1)]) <= {"t", "u"}
+
+
+def frozen(hold, tokens, repeat):
+    return Mixture(
+        sources=(
+            Source(name="prose", documents=documents("p", 40)),
+            Source(name="talk", documents=[*documents("é", 13, length=7), Document(id="e", text="")]),
+            Source(name="toxic", documents=documents("t", 9 if repeat else 60, risky=5), share=0.25, repeat=repeat),
+        ),
+        hold=hold,
+        tokens=tokens,
+        seed=3,
+    )
+
+
+# Committed records of base models name their data by such digests: another order or another token makes them false.
+FROZEN = {
+    ("clean", None, False): "ef90a3c7cb5b6e3f1a26939cd40daf6297f70a81aecd298cc57c900d5b5230b2",
+    ("total", 700, False): "8ae9c12578c310927078d1482c645b9af987161e43cecc162528a338de83a9c9",
+    ("clean", 700, True): "f2435643bfabf0fd9fdf44a636f320c646ada4b7ebf66fe314ea19e553ba3a69",
+}
+
+
+@pytest.mark.parametrize("case", FROZEN)
+def test_the_data_of_old_records_comes_out_as_it_was(case, tmp_path):
+    assert frozen(*case).pack(tokenizer(), sequence_length=LENGTH).digest == FROZEN[case]
+    assert frozen(*case).pack(tokenizer(), sequence_length=LENGTH, store=tmp_path).digest == FROZEN[case]
+
+
+@pytest.mark.slow
+def test_the_demo_mixture_is_that_of_the_committed_records():
+    import detox.miniature as miniature
+
+    records = REPOSITORY / "benchmarks" / "results" / "demo" / "bases"
+    (card,) = records.glob("masked-*/pretraining.json")
+    packed = miniature.mixture("masked").pack(miniature.tokenizer(), sequence_length=96)
+    assert packed.digest == json.loads(card.read_text())["data"]["digest"]
 
 
 def toxic_ids(share, seed=0, others=()):
@@ -151,6 +190,37 @@ def test_empty_documents_are_left_out_and_counted():
     assert packed.sources[0].documents == 30
     stream = packed.tokens.reshape(-1)
     assert not ((stream[1:] == 0) & (stream[:-1] == 0)).any()  # no document without text between two ends
+
+
+def test_kinds_and_the_middle_band_are_counted():
+    spans = (Span(0, 3), Span(2, 5, "name"), Span(6, 9, middle_kind("toxic")))
+    found = [Document(id=f"t{i}", text="abcdefghij", spans=spans) for i in range(30)]
+    base = Source(name="clean", documents=documents("p", 40))
+
+    def realised(**treatment):
+        mixture = Mixture(
+            sources=(base, Source(name="toxic", documents=found, share=0.2)), treatment=Treatment(**treatment)
+        )
+        packed = mixture.pack(tokenizer(), sequence_length=LENGTH)
+        source, count = packed.sources[1], Counter(packed.tokens.reshape(-1).tolist())
+        of = {letter: count[tokenizer().convert_tokens_to_ids(letter)] for letter in "abcdefghij"}
+        return packed, source, lambda letters: sum(of[letter] for letter in letters)
+
+    packed, source, count = realised()
+    assert source.risky_tokens == packed.risk.sum() == count("abcde")
+    assert source.kinds == {"toxic": count("abc"), "name": count("cde"), "toxic:middle": count("ghi")}
+    assert packed.ignored is None
+    packed, source, count = realised(risky=("toxic",), middle="mask")
+    assert source.risky_tokens == count("abc")
+    assert source.kinds == {"toxic": count("abc"), "toxic:middle": count("ghi")}
+    assert source.ignored_tokens == packed.ignored.sum() == count("ghi") > 0
+    packed, source, count = realised(risky=("name",), middle="mask")
+    assert (source.risky_tokens, source.ignored_tokens, source.kinds) == (count("cde"), 0, {"name": count("cde")})
+    packed, source, count = realised(middle="drop", risky_text="delete")
+    assert (count("abcdeghi"), source.risky_tokens, source.kinds) == (0, 0, {})
+    assert 5 * (source.documents - 1) <= source.deleted_tokens <= 5 * source.documents  # the last one may be cut
+    assert json.loads(json.dumps(packed.card())) == packed.card()
+    assert packed.card()["mixture"]["treatment"] == {"risky": None, "middle": "drop", "risky_text": "delete"}
 
 
 def test_what_is_wrong_is_said():

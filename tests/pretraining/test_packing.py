@@ -52,6 +52,25 @@ def test_the_digest_tells_tokens_risk_and_shape_apart():
     assert others[1].card()["risky_tokens"] == 1
 
 
+def test_the_digest_of_data_without_ignored_tokens_is_that_of_old_records():
+    documents = [document([1, 2, 3]), document([4, 5], [True, False])]
+    packed = pack(documents, end_token_id=END, sequence_length=4)
+    assert packed.ignored is None
+    assert packed.digest == "837b83266c465060591d237f5dc16f35ab2219ec113168bf4c1a3760e1c65702"
+    nothing = PackedSequences(packed.tokens, packed.risk, ignored=np.zeros_like(packed.risk))
+    assert nothing.digest != packed.digest
+
+
+def test_ignored_tokens_are_packed_like_risk():
+    marked = TokenizedDocument("d", np.asarray([1, 2, 3], np.int32), np.zeros(3, bool), np.asarray([False, True, True]))
+    packed = pack([document([4, 5]), marked, document([6])], end_token_id=END, sequence_length=3)
+    assert packed.tokens.tolist() == [[0, 4, 5], [0, 1, 2], [3, 0, 6]]
+    assert packed.ignored.tolist() == [[False] * 3, [False, False, True], [True, False, False]]
+    assert packed.card()["ignored_tokens"] == 2
+    with pytest.raises(InputError, match="ignored is bool of shape"):
+        PackedSequences(packed.tokens, packed.risk, ignored=packed.ignored[:1])
+
+
 def test_what_is_wrong_is_said():
     with pytest.raises(InputError, match="at least 2"):
         pack([document([1])], end_token_id=END, sequence_length=1)

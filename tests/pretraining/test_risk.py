@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from detox.data.records import Document, Span
-from detox.errors import DataError, InputError
-from detox.pretraining import token_risk, tokenize_documents, train_tokenizer
+from detox.data.records import Document, Span, middle_kind
+from detox.errors import DataError, InputError, UnknownName
+from detox.pretraining import Treatment, token_risk, tokenize_documents, train_tokenizer
 
 LETTERS = "abcdeé "
 CORPUS = [
@@ -198,3 +198,62 @@ def test_a_tokenizer_without_offsets_is_refused():
 def test_a_lone_surrogate_names_its_document():
     with pytest.raises(DataError, match="document 'bad': character 1 is a lone surrogate"):
         list(tokenize_documents(byte_level(False), [Document(id="good", text="a"), Document(id="bad", text="a\ud800")]))
+
+
+KINDS = ("toxic", "copyrighted", middle_kind("toxic"), middle_kind("copyrighted"))
+
+
+@st.composite
+def labelled_documents(draw, alphabet=ANY_TEXT, kinds=KINDS):
+    document = draw(documents(alphabet))
+    spans = [Span(span.start, span.end, draw(st.sampled_from(kinds))) for span in document.spans]
+    return Document(id="d", text=document.text, spans=tuple(spans))
+
+
+def of_kinds(document, kinds):
+    return Document(id="d", text=document.text, spans=tuple(s for s in document.spans if s.kind in kinds))
+
+
+@given(
+    document=labelled_documents(),
+    risky=st.one_of(st.none(), st.lists(st.sampled_from(KINDS), unique=True).map(tuple)),
+    middle=st.sampled_from(["train", "mask"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_kinds_and_the_middle_band_against_the_oracle(document, risky, middle):
+    tokenizer = byte_level(False)
+    (found,) = tokenize_documents(tokenizer, [document], treatment=Treatment(risky=risky, middle=middle))
+    are_risky = ("toxic", "copyrighted") if risky is None else risky
+    are_middle = [middle_kind(kind) for kind in are_risky if middle_kind(kind) not in are_risky]
+    risk = by_bytes(tokenizer, found.tokens, of_kinds(document, are_risky))
+    band = by_bytes(tokenizer, found.tokens, of_kinds(document, are_middle))
+    assert found.risk.tolist() == risk
+    ignored = [unsure and not sure for unsure, sure in zip(band, risk, strict=True)] if middle == "mask" else []
+    assert (found.ignored.tolist() if found.ignored is not None else []) == (
+        ignored if found.ignored is not None else []
+    )
+    assert (found.ignored is not None) == (middle == "mask" and any(s.kind in are_middle for s in document.spans))
+    for kind, tokens in found.kinds.items():
+        assert tokens.tolist() == by_bytes(tokenizer, found.tokens, of_kinds(document, [kind]))
+    assert set(found.kinds) == {s.kind for s in document.spans if s.kind in (*are_risky, *are_middle)}
+
+
+def test_the_middle_band_is_dropped_before_tokenising():
+    document = Document(
+        id="d", text="aaa bbb ccc ddd", spans=(Span(4, 7, middle_kind("toxic")), Span(8, 11), Span(2, 3, "copyrighted"))
+    )
+    tokenizer = byte_level(False)
+    (found,) = tokenize_documents(tokenizer, [document], treatment=Treatment(risky=("toxic",), middle="drop"))
+    assert tokenizer.decode(found.tokens.tolist()) == "aaa ccc ddd"
+    expected = Document(id="d", text="aaa ccc ddd", spans=(Span(4, 7),))
+    assert found.risk.tolist() == by_bytes(tokenizer, found.tokens, expected)
+
+
+def test_a_treatment_says_what_is_wrong():
+    with pytest.raises(UnknownName, match="did you mean 'mask'"):
+        Treatment(middle="masked")
+    with pytest.raises(UnknownName, match="risky_text"):
+        Treatment(risky_text="drop")
+    with pytest.raises(InputError, match="risky kinds are 'toxic'"):
+        Treatment(risky="toxic")
+    assert Treatment(risky=["toxic"]) == Treatment(risky=("toxic",))
