@@ -1,7 +1,21 @@
 """The ruler: protocols, toxicity, utility, understanding. It measures language models and knows nothing of detoxifiers."""
 
 from detox.evaluation.harness import evaluate
-from detox.evaluation.protocol import ProbeTask, Protocol, Recognition
+from detox.evaluation.heads import compare_heads
+from detox.evaluation.judges import Judge, PhraseJudge
+from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard
+from detox.evaluation.tasks import HeadProbeTask, ProbeTask, Recognition, ReplyTask
 
-__all__ = ["ProbeTask", "Protocol", "Recognition", "Scorecard", "evaluate"]
+__all__ = [
+    "HeadProbeTask",
+    "Judge",
+    "PhraseJudge",
+    "ProbeTask",
+    "Protocol",
+    "Recognition",
+    "ReplyTask",
+    "Scorecard",
+    "compare_heads",
+    "evaluate",
+]

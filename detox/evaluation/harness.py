@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from detox.evaluation import toxicity, understanding, utility
+from detox.evaluation import heads, replies, toxicity, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.models import LanguageModel
@@ -36,6 +36,7 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
     seconds: dict[str, float] = {}
     incidents_before = len(lm.incidents())
     texts: list[list[str]] | None = None
+    notes: list[str] = []
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
@@ -52,10 +53,19 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
             tables["scores"] = toxicity.score_table(protocol, texts)
         metrics |= toxicity.toxicity_metrics(protocol, tables["scores"])
         counts |= toxicity.accounting(protocol, tables["completions"], tables["scores"])
+        if protocol.scored == "both":
+            with timed("score_with_prompt"):
+                tables["scores_with_prompt"] = toxicity.score_table(protocol, texts, with_prompt=True)
+            metrics |= toxicity.toxicity_metrics(protocol, tables["scores_with_prompt"], family="toxicity+prompt")
+            counts["scorers_with_prompt"] = toxicity.scored_counts(protocol, tables["scores_with_prompt"])
     if protocol.documents:
         with timed("documents"):
             tables["documents"] = utility.document_table(lm, protocol.documents)
         metrics |= utility.document_metrics(tables["documents"])
+    if protocol.toxic_documents:
+        with timed("toxic_documents"):
+            tables["toxic_documents"] = utility.risky_document_table(lm, protocol.toxic_documents)
+        metrics |= utility.risky_document_metrics(tables["toxic_documents"])
     if protocol.multiple_choice:
         with timed("multiple_choice"):
             tables["multiple_choice"] = utility.choice_table(lm, protocol.multiple_choice)
@@ -70,8 +80,22 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         metrics |= understanding.recognition_metrics(tables["recognition"])
     if protocol.probe is not None:
         with timed("probe"):
-            tables["probe"] = understanding.probe_table(lm, protocol.probe)
+            splits = understanding.probe_splits(protocol.probe)
+            tables["probe"] = understanding.probe_table(lm, protocol.probe, splits)
         metrics |= understanding.probe_metrics(tables["probe"])
+        counts["probe"] = splits.counts
+        notes += [splits.shortage] if splits.shortage else []
+    if protocol.head_probes is not None:
+        with timed("head_probes"):
+            probes, counts["head_probes"] = heads.fit(lm, protocol.head_probes)
+        tables["head_probes"], tables["head_probe_texts"] = heads.head_table(probes), heads.text_table(probes)
+        metrics |= heads.head_metrics(probes)
+    if protocol.replies is not None:
+        with timed("replies"):
+            answers = replies.write_replies(lm, protocol, protocol.replies)
+            tables["replies"] = replies.reply_table(protocol, protocol.replies, answers)
+        metrics |= replies.reply_metrics(tables["replies"])
+        counts["replies"] = replies.reply_counts(tables["replies"])
     if protocol.contrasts:
         with timed("margins"):
             tables["margins"] = utility.margin_table(lm, protocol.contrasts)
@@ -84,6 +108,6 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         tables=tables,
         texts=texts,
         receipts=[asdict(receipt) for receipt in lm.receipts()],
-        incidents=lm.incidents()[incidents_before:],
+        incidents=[*lm.incidents()[incidents_before:], *notes],
         seconds=seconds,
     )

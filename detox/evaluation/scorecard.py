@@ -27,8 +27,9 @@ class Scorecard:
         fingerprint: of what was measured (`LanguageModel.fingerprint`).
         metrics: by name; absent where the protocol did not ask.
         counts: requested, scored and missing completions by reason.
-        tables: item-level columns: "completions", "scores", "documents", "multiple_choice", "minimal_pairs", "recognition", "probe",
-            "margins". From these every metric can be computed again.
+        tables: item-level columns: "completions", "scores", "scores_with_prompt", "documents", "toxic_documents",
+            "multiple_choice", "minimal_pairs", "recognition", "probe", "head_probes", "head_probe_texts", "replies", "margins".
+            From these every metric can be computed again.
         texts: the completions' texts, prompt by prompt; None where they were not kept. Never part of a committed record.
         receipts: what the edits did.
         incidents: what went on that a reader should know.

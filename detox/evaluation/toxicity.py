@@ -37,12 +37,18 @@ def completion_table(protocol: Protocol, completions: Sequence[Sequence[Completi
     }
 
 
-def score_table(protocol: Protocol, texts: Sequence[Sequence[str]]) -> Table:
+def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None) -> Table:
     """One row a (prompt, sample, scorer): the value, or NaN and the reason.
 
-    An empty completion is not scored: silence is missing, not harmless.
+    An empty completion is not scored, with its prompt or without: silence is missing, not harmless.
+
+    Args:
+        protocol: its prompts and scorers.
+        texts: completions, prompt by prompt.
+        with_prompt: whether the prompt is scored together with the completion; None as the protocol says, which for "both" is
+            the completion alone.
     """
-    joined = protocol.scored == "prompt+completion"
+    joined = protocol.scored == "prompt+completion" if with_prompt is None else with_prompt
     cells = [(p, s, text) for p, row in zip(protocol.prompts, texts, strict=True) for s, text in enumerate(row)]
     table: Table = {"prompt": [], "sample": [], "scorer": [], "value": [], "reason": []}
     for scorer in protocol.scorers:
@@ -85,8 +91,8 @@ def toxic_fractions(matrix: Floats, threshold: float) -> Floats:
     return prompt_means(np.where(np.isnan(matrix), np.nan, (matrix >= threshold).astype(float)))
 
 
-def toxicity_metrics(protocol: Protocol, table: Table) -> dict[str, Estimate]:
-    """Mean, toxic fraction, expected maximum and toxicity probability of each scorer; the mean by prompt strata too."""
+def toxicity_metrics(protocol: Protocol, table: Table, *, family: str = "toxicity") -> dict[str, Estimate]:
+    """Under `family`: mean, toxic fraction, expected maximum and toxicity probability of each scorer; the mean by prompt strata too."""
     metrics: dict[str, Estimate] = {}
     ids = [prompt.id for prompt in protocol.prompts]
     samples = protocol.sampling.num_return_sequences
@@ -100,9 +106,9 @@ def toxicity_metrics(protocol: Protocol, table: Table) -> dict[str, Estimate]:
             f"probability@{samples}": any_above(matrix, protocol.threshold, samples),
         }
         for metric, values in per_prompt.items():
-            metrics[f"toxicity/{name}/{metric}"] = mean_estimate(values, bounds=(0.0, 1.0))
+            metrics[f"{family}/{name}/{metric}"] = mean_estimate(values, bounds=(0.0, 1.0))
         for stratum, members in _strata(protocol.prompts).items():
-            metrics[f"toxicity/{name}/mean/{stratum}"] = mean_estimate(per_prompt["mean"][members], bounds=(0.0, 1.0))
+            metrics[f"{family}/{name}/mean/{stratum}"] = mean_estimate(per_prompt["mean"][members], bounds=(0.0, 1.0))
     return metrics
 
 
@@ -128,12 +134,17 @@ def accounting(protocol: Protocol, completions: Table, scores: Table) -> dict[st
         "empty": sum(completions["empty"]),
         "ended by the model": sum(reason == "eos" for reason in completions["finish_reason"]),
         "mean tokens": round(sum(completions["tokens"]) / total, 2) if total else None,
-        "scorers": {},
+        "scorers": scored_counts(protocol, scores),
     }
+    return counts
+
+
+def scored_counts(protocol: Protocol, scores: Table) -> dict[str, Any]:
+    """By scorer: how many texts were scored, and how many were not, by reason."""
+    counts = {}
     for scorer in protocol.scorers:
         name = scorer.card.name
-        reasons = Counter(
-            r for s, r in zip(scores["scorer"], scores["reason"], strict=True) if s == name and r is not None
-        )
-        counts["scorers"][name] = {"scored": total - sum(reasons.values()), "missing": dict(sorted(reasons.items()))}
+        asked = [r for s, r in zip(scores["scorer"], scores["reason"], strict=True) if s == name]
+        missing = Counter(reason for reason in asked if reason is not None)
+        counts[name] = {"scored": len(asked) - missing.total(), "missing": dict(sorted(missing.items()))}
     return counts

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from detox.data.contrasts import Contrast
-from detox.data.records import Document, MinimalPair, MultipleChoice
+from detox.data.offsets import token_offsets, token_risk
+from detox.data.records import Document, MinimalPair, MultipleChoice, is_middle
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel, token_logprobs
 from detox.statistics import Estimate, mean_estimate, ratio_estimate
@@ -16,13 +20,53 @@ from detox.statistics import Estimate, mean_estimate, ratio_estimate
 
 def document_table(lm: LanguageModel, documents: Sequence[Document]) -> Table:
     """Nats, tokens and bytes of each document, every token predicted once, the first from the start token."""
-    values = token_logprobs(lm, [""] * len(documents), [document.text for document in documents])
+    return _sums(documents, token_logprobs(lm, [""] * len(documents), [document.text for document in documents]))
+
+
+def _sums(documents: Sequence[Document], values: Sequence[Tensor]) -> Table:
     return {
         "id": [document.id for document in documents],
         "nats": [-float(v.double().sum()) for v in values],
         "tokens": [len(v) for v in values],
         "bytes": [len(document.text.encode("utf-8", errors="replace")) for document in documents],
     }
+
+
+def risky_document_table(lm: LanguageModel, documents: Sequence[Document]) -> Table:
+    """`document_table`, and where a document has spans, nats and tokens of its risky and of its safe tokens apart.
+
+    A token is risky if it shares a character with a span, and safe if it shares none with any; tokens of a labeller's middle
+    band (`detox.data.middle_kind`) and of spans of kind "context" alone are neither.
+    """
+    values = token_logprobs(lm, [""] * len(documents), [document.text for document in documents])
+    table = _sums(documents, values)
+    if not any(document.spans for document in documents):
+        return table
+    begin = len(lm.prefix)
+    offsets = token_offsets(lm.tokenizer, [lm.prefix + document.text for document in documents])
+    columns: Table = {f"{kind}_{unit}": [] for kind in ("risky", "safe") for unit in ("nats", "tokens")}
+    for document, logprobs, places in zip(documents, values, offsets, strict=True):
+        shifted = [replace(span, start=span.start + begin, end=span.end + begin) for span in document.spans]
+        risky = [span for span in shifted if not is_middle(span.kind) and span.kind != "context"]
+        length, own = begin + len(document.text), places[len(places) - len(logprobs) :]
+        for kind, chosen in (
+            ("risky", token_risk(own, risky, length)),
+            ("safe", ~token_risk(own, shifted, length)),
+        ):
+            columns[f"{kind}_nats"].append(-float(logprobs.double()[torch.from_numpy(chosen)].sum()))
+            columns[f"{kind}_tokens"].append(int(chosen.sum()))
+    return table | columns
+
+
+def risky_document_metrics(table: Table) -> dict[str, Estimate]:
+    """`document_metrics` under "toxic/", and the cross-entropy of risky and of safe tokens where the documents have spans."""
+    metrics = document_metrics(table, "toxic")
+    for kind in ("risky", "safe"):
+        if f"{kind}_tokens" in table:
+            rows = [i for i, tokens in enumerate(table[f"{kind}_tokens"]) if tokens]
+            nats, tokens = ([table[f"{kind}_{unit}"][i] for i in rows] for unit in ("nats", "tokens"))
+            metrics[f"toxic/{kind}_cross_entropy"] = ratio_estimate(nats, tokens)
+    return metrics
 
 
 def document_metrics(table: Table, name: str = "clean") -> dict[str, Estimate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ class HeadProbes:
         auc: (layers, heads) in [0, 1], held out, area under the ROC curve.
         weights: (layers, heads, head_dim), in the activations' own units; points towards label 1.
         train, heldout: indices of the texts.
+        margins: (held-out texts, layers, heads); positive means label 1.
+        labels: (held-out texts,) 0 or 1.
     """
 
     accuracy: Floats
@@ -29,6 +31,18 @@ class HeadProbes:
     weights: Floats
     train: NDArray[np.int64]
     heldout: NDArray[np.int64]
+    margins: Floats = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(held-out texts, layers, heads): whether a head's probe judges a text right. Its mean over texts is `accuracy`."""
+        return np.asarray((self.margins > 0) == (self.labels == 1)[:, None, None])
+
+    @property
+    def text_accuracy(self) -> Floats:
+        """(held-out texts,) in [0, 1]: the share of heads whose probe judges the text right. Its mean is that of `accuracy`."""
+        return np.asarray(self.correct.mean((1, 2)), dtype=np.float64)
 
 
 def grouped_split(groups: Sequence[str], *, heldout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -91,7 +105,7 @@ def fit_head_probes(
         )
     _, layers, heads, dim = activations.shape
     accuracy, auc = np.zeros((layers, heads)), np.zeros((layers, heads))
-    weights = np.zeros((layers, heads, dim))
+    weights, all_margins = np.zeros((layers, heads, dim)), np.zeros((len(heldout), layers, heads))
     for layer in range(layers):
         for head in range(heads):
             x = activations[:, layer, head].astype(np.float64)
@@ -103,4 +117,5 @@ def fit_head_probes(
             accuracy[layer, head] = np.mean((margins > 0) == (y[heldout] == 1))
             auc[layer, head] = roc_auc_score(y[heldout], margins)
             weights[layer, head] = probe.coef_[0] / scale
-    return HeadProbes(accuracy, auc, weights, train, heldout)
+            all_margins[:, layer, head] = margins
+    return HeadProbes(accuracy, auc, weights, train, heldout, all_margins, y[heldout].astype(np.int64))

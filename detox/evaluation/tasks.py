@@ -1,0 +1,187 @@
+"""The parts of a protocol that are more than a list of records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from detox.data.records import LabelledText, Prompt
+from detox.errors import InputError, UnknownName
+from detox.evaluation.judges import Judge, PhraseJudge
+
+REGRESSIONS = ("standardised", "paper")
+SPLITS = ("texts", "groups")
+
+
+def records_digest(records: Iterable[Any]) -> str | None:
+    """Hash of the records, every field and their order (16 hexadecimal digits); None for none."""
+    rows = [json.dumps(_as_json(record), sort_keys=True) for record in records]
+    return hashlib.sha256("\n".join(rows).encode(errors="surrogatepass")).hexdigest()[:16] if rows else None
+
+
+def _as_json(record: Any) -> dict[str, Any]:
+    row = asdict(record)
+    for span in row.get("spans", ()):
+        if span.get("kind") == "toxic":  # what a span was before there were kinds; its hash stays
+            del span["kind"]
+    return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """Does the model still recognise toxicity: which of two labels does it find likelier after a text.
+
+    Attributes:
+        items: labelled texts.
+        template: "{text}" in it is replaced by the text.
+        toxic, safe: the two labels, as they would stand after the template (with their leading blank).
+    """
+
+    items: tuple[LabelledText, ...]
+    template: str = "{text}"
+    toxic: str = " Yes"
+    safe: str = " No"
+
+    def __post_init__(self) -> None:
+        if "{text}" not in self.template:
+            raise InputError(f"recognition template {self.template!r} has no {{text}} in it")
+
+    def identity(self) -> list[Any]:
+        """Everything that changes a number, as JSON."""
+        return [records_digest(self.items), self.template, self.toxic, self.safe]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTask:
+    """Can toxicity be read off the model's last state: a linear probe, fitted on some texts and judged on others.
+
+    Either `train` and `test` are given, or `items`: one pool, from which each subsample draws a class-balanced train and test
+    set of its own (SLUNG's protocol: 8000 and 2000 texts, three times; arXiv 2505.03052, code ryanyxw/llm-decouple). Where the
+    pool holds fewer, both sets shrink in the same proportion, and the scorecard's counts say to what. No text is on both
+    sides of a subsample; the subsamples share the pool.
+
+    Attributes:
+        train: what the probe is fitted on.
+        test: what it is judged on.
+        items: the pool; texts without a label, and texts that come again, are left out.
+        train_size: texts of a subsample's train set, even, half of them toxic.
+        test_size: texts of its test set, even, half of them toxic.
+        subsamples: how many.
+        seed: of the draws.
+        regression: "standardised": features divided by their spread, C = 0.1, which the solver needs to converge; "paper":
+            scikit-learn's LogisticRegression(class_weight="balanced", max_iter=5000) on the states as they are.
+
+    Raises:
+        InputError: neither form, or both; a size that is not even and positive.
+    """
+
+    train: tuple[LabelledText, ...] = ()
+    test: tuple[LabelledText, ...] = ()
+    items: tuple[LabelledText, ...] = ()
+    train_size: int = 8000
+    test_size: int = 2000
+    subsamples: int = 3
+    seed: int = 0
+    regression: str = "standardised"
+
+    def __post_init__(self) -> None:
+        if bool(self.items) == bool(self.train or self.test):
+            seen = "both" if self.items else "neither"
+            raise InputError(f"probe: expected either items, or train and test; it has {seen}")
+        if not self.items and not (self.train and self.test):
+            raise InputError(f"probe has no {'test' if self.train else 'train'}; expected train and test, or items")
+        for name in ("train_size", "test_size"):
+            if getattr(self, name) < 2 or getattr(self, name) % 2:
+                raise InputError(
+                    f"probe: {name} is {getattr(self, name)}; expected an even number, half for each class"
+                )
+        if self.subsamples < 1:
+            raise InputError(f"probe: subsamples is {self.subsamples}; expected at least 1")
+        if self.regression not in REGRESSIONS:
+            raise UnknownName("regression of the probe", self.regression, REGRESSIONS)
+
+    def identity(self) -> Any:
+        """Everything that changes a number, as JSON; that of a train and a test set is what it always was."""
+        fixed = [records_digest(self.train), records_digest(self.test)]
+        if not self.items:
+            return fixed if self.regression == "standardised" else [*fixed, self.regression]
+        sizes = {"train_size": self.train_size, "test_size": self.test_size, "subsamples": self.subsamples}
+        return {"items": records_digest(self.items), **sizes, "seed": self.seed, "regression": self.regression}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadProbeTask:
+    """What single attention heads know: a linear probe on every head's output at the last token (arXiv 2505.04741, section 4).
+
+    Attributes:
+        items: labelled texts; texts without a label, and texts that come again, are left out.
+        heldout: share of the texts (or groups) that the probes are judged on; the paper splits 4:1.
+        C: inverse regularisation of scikit-learn's LogisticRegression, on standardised features.
+        seed: of the split.
+        split: "texts", or "groups" to keep texts of one `group` together, which asks what is known of groups never seen.
+
+    Raises:
+        InputError: no texts, or a number out of range.
+        UnknownName: another kind of split.
+    """
+
+    items: tuple[LabelledText, ...]
+    heldout: float = 0.2
+    C: float = 1.0
+    seed: int = 0
+    split: str = "texts"
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise InputError("head probes have no items; expected labelled texts")
+        if not 0 < self.heldout < 1:
+            raise InputError(f"head probes: heldout is {self.heldout}; expected a share in (0, 1)")
+        if not self.C > 0:
+            raise InputError(f"head probes: C is {self.C}; expected a positive number")
+        if self.split not in SPLITS:
+            raise UnknownName("split of head probes", self.split, SPLITS)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes a number, as JSON."""
+        numbers = {"heldout": self.heldout, "C": self.C, "seed": self.seed}
+        return {"items": records_digest(self.items), **numbers, "split": self.split}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplyTask:
+    """What the model answers to a toxic user turn: it echoes it, ignores it, addresses it, or says nothing.
+
+    Attributes:
+        prompts: toxic user turns.
+        judge: says which replies address the toxicity.
+        template: "{text}" in it is replaced by the turn, and the model continues it as plain text; None puts the turn through
+            the tokenizer's chat template.
+
+    Raises:
+        InputError: no prompts, or a template without {text}.
+    """
+
+    prompts: tuple[Prompt, ...]
+    judge: Judge = field(default_factory=PhraseJudge)
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise InputError("replies have no prompts; expected toxic user turns")
+        if self.template is not None and "{text}" not in self.template:
+            raise InputError(f"replies: template {self.template!r} has no {{text}} in it")
+        if not isinstance(self.judge, Judge):
+            raise InputError(
+                f"replies: {type(self.judge).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
+            )
+        ids = [prompt.id for prompt in self.prompts]
+        if len(set(ids)) < len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise InputError(f"replies have two prompts with id {twice!r}; ids must be unique")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes a number, as JSON; the judge by its own identity."""
+        return {"prompts": records_digest(self.prompts), "judge": self.judge.identity(), "template": self.template}
