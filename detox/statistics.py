@@ -203,10 +203,10 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not len(y):
         return math.nan
-    return float(_weighted_aucs(y == 1, s, w[None])[0])
+    return float(weighted_aucs(y == 1, s, w[None])[0])
 
 
-def _weighted_aucs(positive: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+def weighted_aucs(positive: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
     """(resamples,) areas for (resamples, items) weights; NaN where a resample holds one class only. Sorts once."""
     order = np.argsort(scores, kind="stable")
     ranked, positive, weights = scores[order], positive[order], weights[:, order]
@@ -229,7 +229,7 @@ def auc_estimate(labels: ArrayLike, scores: ArrayLike, *, draws: int = 1000, see
     if math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan, len(y), missing)
     areas = np.concatenate(
-        [_weighted_aucs(y == 1, s, chunk) for chunk in bootstrap_weights(len(y), draws=draws, seed=seed)]
+        [weighted_aucs(y == 1, s, chunk) for chunk in bootstrap_weights(len(y), draws=draws, seed=seed)]
     )
     areas = areas[~np.isnan(areas)]  # resamples that hold one class only
     low, high = np.quantile(areas, [0.025, 0.975]) if len(areas) else (math.nan, math.nan)

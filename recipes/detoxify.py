@@ -57,7 +57,7 @@ def main() -> None:
         import detox.miniature as miniature
 
         with tempfile.TemporaryDirectory() as folder:
-            lm = LanguageModel.from_pretrained(miniature.train_base("toxic-mix", f"{folder}/base", size="test"))
+            lm = LanguageModel.from_pretrained(miniature.train_base("full", f"{folder}/base", size="test"))
         contrasts, prompts = miniature.contrasts(100), [prompt.text for prompt in miniature.prompts(3)]
     else:
         if script.model_name_or_path is None:

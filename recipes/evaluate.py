@@ -68,7 +68,7 @@ def main() -> None:
         import detox.miniature as miniature
 
         with tempfile.TemporaryDirectory() as folder:
-            lm = LanguageModel.from_pretrained(miniature.train_base("toxic-mix", f"{folder}/base", size="test"))
+            lm = LanguageModel.from_pretrained(miniature.train_base("full", f"{folder}/base", size="test"))
     elif script.model_name_or_path is None:
         raise InputError("give --model_name_or_path, or --smoke")
     else:

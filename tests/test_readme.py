@@ -20,7 +20,7 @@ def test_the_first_code_runs_and_is_twelve_lines(tmp_path, capsys):
 
     code = BLOCKS[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    base = miniature.train_base("toxic-mix", tmp_path / "base", size="test", progress=False)
+    base = miniature.train_base("full", tmp_path / "base", size="test", progress=False)
     named = re.search(r'from_pretrained\("([^"]+)"\)', code)
     assert named is not None
     exec(compile(code.replace(named[1], str(base)), "README.md", "exec"), {})

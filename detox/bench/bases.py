@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,9 +19,21 @@ from detox.data.corpora import CLEAN, TOXIC, clean_corpus, toxic_corpus
 from detox.data.records import Document
 from detox.errors import InputError, UnknownName
 from detox.files import atomic_directory, write_json
-from detox.pretraining import Mixture, PackedSequences, PretrainingRecipe, Source, pack, pretrain, tokenize_documents
+from detox.pretraining import (
+    Mixture,
+    PackedSequences,
+    PretrainingRecipe,
+    Source,
+    apply_arm,
+    objective_of,
+    pack,
+    pretrain,
+    tokenize_documents,
+)
+from detox.pretraining.conditioning import Condition
 from detox.pretraining.workdir import is_whole, weights_digest
 
+NOT_IN_FILE_NAMES = r"[^A-Za-z0-9@.+-]+"
 Progress = bool | Callable[[int, int], None]
 
 
@@ -36,6 +49,11 @@ class RealCorpus:
         clean, toxic: sets of the catalogue; their train splits.
         seed: of the choice and order of documents.
         held_out: characters of held-out clean and toxic text on which the learning curve is measured.
+        arm: one of `detox.pretraining.ARMS`, which sets the objective and what becomes of the documents; None leaves both to the
+            recipe's objective.
+        tokens: how many are held; None for all of the clean text.
+        passes: how often the mixture is read, which sets the recipe's steps; None leaves them to the recipe.
+        condition: "meda" or "inst": documents begin with how toxic they are (`detox.pretraining.Condition`).
     """
 
     recipe: Mapping[str, Any]
@@ -46,6 +64,10 @@ class RealCorpus:
     toxic: tuple[str, ...] = TOXIC
     seed: int = 0
     held_out: int = 100_000
+    arm: str | None = None
+    tokens: int | None = None
+    passes: float | None = None
+    condition: str | None = None
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> RealCorpus:
@@ -68,15 +90,29 @@ class RealCorpus:
             if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
                 raise InputError(f"pretrain: {key} is {values[key]!r}; expected a list of sets of the catalogue")
         settings: dict[str, Any] = {k: tuple(v) if k in ("clean", "toxic") else v for k, v in values.items()}
-        PretrainingRecipe.from_dict(dict(settings["recipe"]))
-        return RealCorpus(**settings)
+        for key, fixed in (("objective", "arm"), ("steps", "passes")):
+            if key in settings["recipe"] and settings.get(fixed) is not None:
+                raise InputError(f"pretrain: {fixed} decides the recipe's {key}; leave one of them out")
+        corpus = RealCorpus(**settings)
+        if corpus.condition is not None:
+            Condition(form=corpus.condition)  # type: ignore[arg-type]
+        corpus._made_recipe()
+        return corpus
+
+    def _made_recipe(self, steps: int | None = None) -> PretrainingRecipe:
+        chosen: dict[str, Any] = {} if self.arm is None else {"objective": objective_of(self.arm)}
+        return PretrainingRecipe.from_dict({**self.recipe, **chosen, **({} if steps is None else {"steps": steps})})
 
     def identity(self) -> dict[str, Any]:
         """Everything that makes another model: the settings, and the data by their files' hashes."""
         names = (*self.clean, *self.toxic) if self.toxic_share else self.clean
         hashes = {name: _file_hash(name) for name in names}
-        recipe = PretrainingRecipe.from_dict(dict(self.recipe))
-        settings = {key: value for key, value in asdict(self).items() if key not in ("recipe", "held_out")}
+        recipe = self._made_recipe()
+        # What came later is left out where it is not used, so that bases made before are known again.
+        later = {key for key in ("arm", "tokens", "passes", "condition") if getattr(self, key) is None}
+        settings = {
+            key: value for key, value in asdict(self).items() if key not in ("recipe", "held_out") and key not in later
+        }
         identity = {"kind": "real", **settings, "recipe": recipe.to_dict(), "data": hashes}
         if recipe.continue_from is not None:
             identity["continued_weights"] = weights_digest(Path(recipe.continue_from))
@@ -84,19 +120,30 @@ class RealCorpus:
 
     def build(self, folder: Path, progress: Progress) -> None:
         """Pretrain into `folder`."""
-        recipe = PretrainingRecipe.from_dict(dict(self.recipe))
         clean = clean_corpus(names=self.clean)
         tokenizer = self._tokenizer(folder.parent, clean)
         sources = [Source(name="clean", documents=clean)]
         if self.toxic_share:
             toxic = toxic_corpus(names=self.toxic)
             sources.append(Source(name="toxic", documents=toxic, share=self.toxic_share, repeat=True))
-        mixture = Mixture(sources=tuple(sources), hold=self.hold, seed=self.seed)  # type: ignore[arg-type]
+        mixture = Mixture(
+            sources=tuple(sources),
+            hold=self.hold,  # type: ignore[arg-type]
+            tokens=self.tokens,
+            seed=self.seed,
+            condition=None if self.condition is None else Condition(form=self.condition),  # type: ignore[arg-type]
+        )
+        if self.arm is not None:
+            mixture = apply_arm(self.arm, mixture)
+        recipe = self._made_recipe()
+        data = mixture.pack(tokenizer, sequence_length=recipe.sequence_length)
+        if self.passes is not None:
+            recipe = self._made_recipe(round(self.passes * len(data) / recipe.batch_size))
         held_out = {
             "clean": self._packed(clean_corpus(split="heldout", names=self.clean), tokenizer, recipe),
             "toxic": self._packed(toxic_corpus(split="heldout", names=self.toxic), tokenizer, recipe),
         }
-        pretrain(recipe, mixture, tokenizer, folder, held_out=held_out, progress=progress)
+        pretrain(recipe, data, tokenizer, folder, held_out=held_out, progress=progress)
 
     def _packed(self, documents: list[Document], tokenizer: Any, recipe: PretrainingRecipe) -> PackedSequences:
         # Sorted by a hash, so that the piece that is kept is a mixture of all sources.
@@ -139,6 +186,7 @@ class Base:
         revision: of a hub id.
         dtype: as `LanguageModel.from_pretrained` takes it.
         corpus: how it is pretrained, or None; has `identity()` and `build(folder, progress)`.
+        factors: what it stands for in a curve over bases: {"arm": "masked", "share": 0.25, "seed": 0}, say.
     """
 
     name: str
@@ -146,6 +194,13 @@ class Base:
     revision: str | None = None
     dtype: str | None = None
     corpus: Any = field(default=None)
+    factors: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str:
+        """The base that must be made first: its own name, or that of the base which it instructs."""
+        before = getattr(self.corpus, "base", None)
+        return self.name if before is None else str(before.root)
 
     def path(self, store: Path, *, progress: Progress = True) -> str:
         """Where the checkpoint is; pretrains it first if that has not been done."""
@@ -154,7 +209,9 @@ class Base:
             return self.model
         identity = self.corpus.identity()
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        folder = store / "bases" / f"{self.name}-{key}"
+        # The same base under another name is the same base.
+        made = (path.parent for path in sorted(store.glob(f"bases/*-{key}/base.json")))
+        folder = next(filter(is_whole, made), store / "bases" / f"{re.sub(NOT_IN_FILE_NAMES, '_', self.name)}-{key}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not ((folder / "base.json").is_file() and is_whole(folder)):
             self.corpus.build(folder, progress)

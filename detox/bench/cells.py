@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detox.bench.bases import Base
+from detox.bench.bases import NOT_IN_FILE_NAMES, Base
 from detox.errors import DataError, InputError, MissingData
 from detox.evaluation import Scorecard
 from detox.files import atomic_directory, write_json
-
-_NOT_IN_FILE_NAMES = r"[^A-Za-z0-9@.+-]+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class Cell:
     def folder(self) -> str:
         """Name of the cell's folder."""
         parts = [self.base, self.method_label.replace(" ", ""), self.protocol, f"seed{self.seed}"]
-        return f"{re.sub(_NOT_IN_FILE_NAMES, '_', '--'.join(parts))}--{self.key}"
+        return f"{re.sub(NOT_IN_FILE_NAMES, '_', '--'.join(parts))}--{self.key}"
 
     def names(self) -> dict[str, Any]:
         """What people call it, for the record."""
@@ -155,7 +153,7 @@ class Store:
         return self.directory / "failures" / f"{cell.folder}.json"
 
     def _base_failure(self, name: str) -> Path:
-        return self.directory / "failures" / f"{re.sub(_NOT_IN_FILE_NAMES, '_', name)}--base.json"
+        return self.directory / "failures" / f"{re.sub(NOT_IN_FILE_NAMES, '_', name)}--base.json"
 
 
 @dataclass(frozen=True)

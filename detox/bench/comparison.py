@@ -219,7 +219,7 @@ def _require_same_protocol(cards: Sequence[Scorecard]) -> None:
     first = asked(cards[0])
     for card in cards[1:]:
         other = asked(card)
-        different = [key for key in first if first[key] != other.get(key)]
+        different = [key for key in {**first, **other} if first.get(key) != other.get(key)]
         if different:
             raise InputError(
                 f"scorecards of different protocols cannot be compared: {cards[0].protocol['name']!r} and {card.protocol['name']!r} "

@@ -13,17 +13,25 @@ from detox.errors import UnknownName
 
 @dataclass(frozen=True, kw_only=True)
 class MiniatureCorpus:
-    """A base of the miniature: `pretrain: {data: miniature, arm: toxic-mix}`.
+    """A base of the miniature: `pretrain: {data: miniature, arm: full}`.
 
     Attributes:
-        arm: "clean", "toxic-mix", "masked" or "unlikelihood".
+        arm: one of `detox.pretraining.ARMS`.
         seed: of the corpus and the weights.
         size: "demo", or "test" for a model that trains in seconds.
+        share: part of all tokens that stands in toxic threads; None for the demo's.
+        hold: "clean" or "total"; None for the demo's, "clean".
+        condition: "inst": documents begin with how toxic they are.
+        passes: how often the mixture is read; None for the demo's number of steps.
     """
 
     arm: str
     seed: int = 0
     size: Literal["demo", "test"] = "demo"
+    share: float | None = None
+    hold: str | None = None
+    condition: str | None = None
+    passes: float | None = None
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> MiniatureCorpus:
@@ -32,7 +40,8 @@ class MiniatureCorpus:
         Raises:
             UnknownName: a key, an arm or a size that is not known.
         """
-        from detox.miniature import ARMS
+        from detox.miniature.bases import CONDITIONS
+        from detox.pretraining import ARMS
 
         known = [f.name for f in fields(MiniatureCorpus)]
         for key in values:
@@ -40,18 +49,24 @@ class MiniatureCorpus:
                 raise UnknownName("pretrain key", key, known)
         if values.get("arm") not in ARMS:
             raise UnknownName("arm", str(values.get("arm")), ARMS)
+        if values.get("condition") not in (None, *CONDITIONS):
+            raise UnknownName("condition of the miniature", str(values["condition"]), CONDITIONS)
         if values.get("size", "demo") not in ("demo", "test"):
             raise UnknownName("size", str(values["size"]), ("demo", "test"))
         return MiniatureCorpus(**{key: value for key, value in values.items() if key != "data"})
+
+    def _asked(self) -> dict[str, Any]:
+        """What was asked for; what was not has the demo's value."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def identity(self) -> dict[str, Any]:
         """Everything that makes another model."""
         from detox.miniature import base_identity
 
-        return {"kind": "miniature", **asdict(self), **base_identity(self.arm, seed=self.seed, size=self.size)}
+        return {"kind": "miniature", **self._asked(), **base_identity(**self._asked())}
 
     def build(self, folder: Path, progress: Progress) -> None:
         """Pretrain into `folder`."""
         from detox.miniature import train_base
 
-        train_base(self.arm, folder, seed=self.seed, size=self.size, progress=progress)
+        train_base(output_dir=folder, progress=progress, **self._asked())

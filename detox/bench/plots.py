@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from detox.bench.comparison import Comparison, Row
 
 _CE = "clean/cross_entropy"
+_MOST_CURVES = 8  # more than that, nobody can tell apart
 # Okabe and Ito's colours, which people with colour-blindness can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
 
 
@@ -34,7 +35,7 @@ def pareto(comparison: Comparison, path: Path) -> None:
     bases = list(dict.fromkeys(row.base for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows if row.method is not None))
     for index, base in enumerate(bases):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         mine = [row for row in rows if row.base == base]
         start = [row for row in mine if row.method is None]
         for row in start:
@@ -65,14 +66,14 @@ def pareto(comparison: Comparison, path: Path) -> None:
         Line2D([], [], marker=_MARKERS[i % len(_MARKERS)], color="grey", linestyle="", label=m)
         for i, m in enumerate(methods)
     ]
-    colours = [Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=3, label=b) for i, b in enumerate(bases)]
+    colours = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3, label=b) for i, b in enumerate(bases)]
     axes.legend(handles=[*colours, bare, *shapes], fontsize=8, frameon=False)
     axes.set_xlabel("cross-entropy on held-out clean text (nats per token): lower is a better language model")
     axes.set_ylabel(f"toxicity of continuations ({comparison.headline}, mean, 95 % interval)")
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning_curves(store: Path, path: Path, *, bases: Sequence[str] = ()) -> bool:
@@ -84,17 +85,18 @@ def learning_curves(store: Path, path: Path, *, bases: Sequence[str] = ()) -> bo
         bases: names in the order of the comparison, so that colours agree with its picture; others come after them.
 
     Returns:
-        Whether there was anything to draw.
+        Whether there was anything to draw, and not too much.
     """
     cards: dict[str, dict[str, Any]] = {}
     for file in sorted(store.glob("bases/*/base.json"), key=lambda file: file.stat().st_mtime):
-        cards[json.loads(file.read_text())["name"]] = json.loads((file.parent / "pretraining.json").read_text())
-    if not cards:
+        if (file.parent / "pretraining.json").is_file():  # an instructed base has another card
+            cards[json.loads(file.read_text())["name"]] = json.loads((file.parent / "pretraining.json").read_text())
+    if not 0 < len(cards) <= _MOST_CURVES:
         return False
     cards = {base: cards[base] for base in [*(name for name in bases if name in cards), *cards]}
     figure, axes = _panels(1 + len({name for card in cards.values() for name in card["held_out"]}))
     for index, (base, card) in enumerate(cards.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         curve, per_step = card["curve"], card["recipe"]["batch_size"] * card["recipe"]["sequence_length"] / 1e6
         training = [(point["step"] * per_step, point["likelihood"]) for point in curve["training"]]
         axes[0].plot(*zip(*training, strict=True), color=colour, linewidth=1, label=base)
@@ -113,7 +115,7 @@ def learning_curves(store: Path, path: Path, *, bases: Sequence[str] = ()) -> bo
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("cross-entropy (nats per token)")
     axes[0].legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
     return True
 
 
@@ -127,7 +129,8 @@ def _panels(count: int) -> tuple[Any, Any]:
     return figure, axes[0]
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure and close it; the file appears whole."""
     import io
 
     import matplotlib.pyplot as plt

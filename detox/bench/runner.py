@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detox.bench.bases import Base
+from detox.bench.bases import Base, Progress
 from detox.bench.cells import Cell, Store, base_identity, digest, exclusive, provenance
 from detox.bench.grid import Grid, Method
 from detox.data.contrasts import digest as contrasts_digest
@@ -41,7 +41,14 @@ class Outcome:
     holes: dict[str, str] = field(default_factory=dict)
 
 
-def run_grid(grid: Grid, output_dir: str | Path, *, say: Say, keep_texts: bool = True) -> Outcome:
+def run_grid(
+    grid: Grid,
+    output_dir: str | Path,
+    *,
+    say: Say,
+    keep_texts: bool = True,
+    before: Callable[[], None] | None = None,
+) -> Outcome:
     """Compute every cell of a grid that is not there yet.
 
     Args:
@@ -49,6 +56,7 @@ def run_grid(grid: Grid, output_dir: str | Path, *, say: Say, keep_texts: bool =
         output_dir: the results directory; may hold finished cells of earlier runs.
         say: is told of progress, a line at a time.
         keep_texts: keep what the models wrote (`texts.json.gz` in each cell).
+        before: done while no other runner may write there; what it has computed is found (see `detox.bench.workers`).
 
     Returns:
         What became of it. A cell that failed is in `holes`, with its reason; its traceback is in `failures/`.
@@ -58,17 +66,45 @@ def run_grid(grid: Grid, output_dir: str | Path, *, say: Say, keep_texts: bool =
         InputError: another runner is at work there.
     """
     store = Store(require_writable(output_dir))
-    outcome = Outcome()
-    total = len(grid.bases) * (1 + sum(len(m.strengths) for m in grid.methods)) * len(grid.protocols) * len(grid.seeds)
-    clock = _Clock(total, say)
     with exclusive(store.directory):
-        for base in grid.bases:
-            _run_base(grid, base, store, outcome, clock, keep_texts)
+        if before is not None:
+            before()
+        outcome = run_bases(grid, store, grid.bases, say=say, keep_texts=keep_texts)
         if outcome.computed + outcome.reused:  # else an earlier run's list stays, which has cells to compare
             # The names of this grid: a cell that is used again may lie in a folder, and hold a record, of earlier ones.
             cells = [{"folder": cell.folder, **cell.names()} for cell in outcome.cells]
-            write_json(store.directory / "grid.json", {"name": grid.name, "cells": cells, "holes": outcome.holes})
+            factors = {base.name: dict(base.factors) for base in grid.bases if base.factors}
+            summary = {"name": grid.name, "cells": cells, "holes": outcome.holes}
+            curves = {"factors": factors, "curves": grid.curves} if factors else {}
+            write_json(store.directory / "grid.json", {**summary, **curves})
     return outcome
+
+
+def run_bases(
+    grid: Grid, store: Store, bases: Sequence[Base], *, say: Say, keep_texts: bool = True, bars: bool = True
+) -> Outcome:
+    """Compute the cells of some bases; whoever calls keeps others out of the store, or away from these bases.
+
+    `bars` draws a bar for every base that is pretrained; without, `say` is told of every fifth part of it.
+    """
+    outcome = Outcome()
+    clock = _Clock(sum(len(list(_combinations(grid, base))) for base in bases), say)
+    for base in bases:
+        _run_base(grid, base, store, outcome, clock, keep_texts, progress=True if bars else _fifths(base.name, say))
+    return outcome
+
+
+def _fifths(name: str, say: Say) -> Callable[[int, int], None]:
+    started, said = time.perf_counter(), 0
+
+    def tell(step: int, steps: int) -> None:
+        nonlocal said
+        if step * 5 // steps > said:
+            said = step * 5 // steps
+            left = (time.perf_counter() - started) * (steps - step) / max(step, 1)
+            say(f"base {name}: step {step} of {steps} (about {left / 60:.1f} min left)")
+
+    return tell
 
 
 class _Clock:
@@ -88,24 +124,26 @@ class _Clock:
         self.say(f"[{self.done}/{self.total}] {what}: {seconds:.1f} s (about {left / 60:.1f} min left in cells)")
 
 
-def _combinations(grid: Grid) -> Iterator[tuple[Method | None, float | None, str, int]]:
+def _combinations(grid: Grid, base: Base) -> Iterator[tuple[Method | None, float | None, str, int]]:
     """Method, strength, protocol and seed of every cell of one base."""
-    for method, strength in [(None, None), *((m, s) for m in grid.methods for s in m.strengths)]:
+    for method, strength in [(None, None), *((m, s) for m in grid.methods if m.suits(base) for s in m.strengths)]:
         for protocol in grid.protocols:
             for seed in grid.seeds:
                 yield method, strength, protocol, seed
 
 
-def _run_base(grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Clock, keep_texts: bool) -> None:
+def _run_base(
+    grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Clock, keep_texts: bool, *, progress: Progress
+) -> None:
     start = time.perf_counter()
     try:
-        path = base.path(store.directory)
+        path = base.path(store.directory, progress=progress)
         identity = base_identity(base, path)
     except Exception as error:  # noqa: BLE001 - the wall of a base: the cells of the others must finish
         reason = _one_line(error)
         store.fail_base(base.name, reason, traceback.format_exc())
         clock.say(f"base {base.name}: {reason}")
-        for method, strength, protocol, seed in _combinations(grid):
+        for method, strength, protocol, seed in _combinations(grid, base):
             named = None if method is None else method.name
             cell = Cell(base=base.name, method=named, strength=strength, protocol=protocol, seed=seed, identity={})
             outcome.holes[f"{cell.label}, {protocol}, seed {seed}"] = f"no base: {reason}"
@@ -115,7 +153,7 @@ def _run_base(grid: Grid, base: Base, store: Store, outcome: Outcome, clock: _Cl
     if time.perf_counter() - start > 5:
         clock.say(f"base {base.name} is made ({time.perf_counter() - start:.0f} s)")
     work = _BaseWork(grid, base, identity, path, store)
-    for method, strength, protocol, seed in _combinations(grid):
+    for method, strength, protocol, seed in _combinations(grid, base):
         cell = work.cell(method, strength, protocol, seed)
         outcome.cells.append(cell)
         if store.finished(cell):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from detox.data import catalogue, read_contrasts, read_jsonl
 from detox.data.contrasts import Contrast
-from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
+from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span, span_from_json
 from detox.errors import DataError, InputError, UnknownName
 
 Record = TypeVar("Record")
@@ -27,6 +27,12 @@ _MINIATURE: dict[type, str] = {
     MultipleChoice: "facts",
     MinimalPair: "minimal_pairs",
     Contrast: "contrasts",
+}
+
+# What `group` means there: which threads wait for a reply, and whether documents are of the toxic kind.
+_MINIATURE_GROUPS: dict[type, Callable[[str], dict[str, Any]]] = {
+    Prompt: lambda group: {"groups": (group,)},
+    Document: lambda group: {"kind": group},
 }
 
 
@@ -64,7 +70,8 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
             raise InputError(f"{where}: a file has no split {spec['split']!r}; leave it out, or give another file")
         records = _from_file(record, Path(spec["file"]))
     elif spec["set"] == "miniature":
-        records = _from_miniature(record, limit, {key: spec[key] for key in ("seed", "split") if key in spec}, where)
+        options = {key: spec[key] for key in ("seed", "split", "group") if key in spec}
+        records = _from_miniature(record, limit, options, where)
     else:
         records = catalogue.load_as(
             record,  # type: ignore[type-var]
@@ -77,7 +84,7 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
         records = [r for r in records if _half(r.id) == numbers["half"]]  # type: ignore[attr-defined]
     if "longest" in numbers:
         records = [r for r in records if len(_text(r, where)) <= numbers["longest"]]
-    if "group" in spec:
+    if "group" in spec and spec.get("set") != "miniature":
         records = [r for r in records if getattr(r, "group", None) == spec["group"]]
     if filtered and limit is not None:
         from detox.data.subsets import draw
@@ -123,7 +130,13 @@ def _from_miniature(record: type[Record], limit: int | None, options: Mapping[st
         raise InputError(f"{where}: the miniature's documents have no split {options['split']!r}; leave it out")
     if options.get("split", "test") not in get_args(Split):
         raise UnknownName(f"split of {where}", options["split"], get_args(Split))
-    return list(make(limit, **options))
+    chosen = dict(options)
+    group = chosen.pop("group", None)
+    if group is not None:
+        if record not in _MINIATURE_GROUPS:
+            raise InputError(f"{where}: the miniature has no groups of {record.__name__} records; leave `group` out")
+        chosen |= _MINIATURE_GROUPS[record](group)
+    return list(make(limit, **chosen))
 
 
 def _from_file(record: type[Record], path: Path) -> list[Record]:
@@ -155,7 +168,7 @@ _EXPECTED = {
     float: "a number",
     int: "a whole number",
     tuple[str, ...]: "a list of texts",
-    tuple[Span, ...]: "a list of spans, each [start, end]",
+    tuple[Span, ...]: "a list of spans, each [start, end] or [start, end, kind]",
 }
 
 
@@ -165,7 +178,7 @@ def _field(declared: Any, value: Any, name: str) -> Any:
     if value is None and optional:
         return None
     if kind == tuple[Span, ...] and isinstance(value, list):
-        value = tuple(_span(item) for item in value)
+        value = tuple(span_from_json(item) for item in value)
         good = None not in value
     elif kind == tuple[str, ...] and isinstance(value, list):
         value = tuple(value)
@@ -176,10 +189,3 @@ def _field(declared: Any, value: Any, name: str) -> Any:
     if not good:
         raise InputError(f"{name} is {value!r}; expected {_EXPECTED[kind]}")
     return value
-
-
-def _span(value: Any) -> Span | None:
-    ends = [value.get("start"), value.get("end")] if isinstance(value, dict) else value
-    if isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends):
-        return Span(*ends)
-    return None

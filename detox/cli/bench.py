@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ def add_to(commands: Any) -> None:
     show.add_argument("results", help="results directory of an earlier run")
     show.add_argument("--protocol", help="which protocol, where there are several")
     show.set_defaults(run=show_command)
+    curves = inner.add_parser("curves", help="the papers' curves and claims, of a grid over arms, shares and seeds")
+    curves.add_argument("results", help="results directory of an earlier run")
+    curves.add_argument("--protocol", help="which protocol, where there are several")
+    curves.set_defaults(run=curves_command)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", help="YAML file; see benchmarks/grids/")
     parser.add_argument("--output_dir", help="results directory (default: benchmarks/results/NAME_OF_THE_GRID_FILE)")
     parser.add_argument("--drop_texts", action="store_true", help="do not keep what the models wrote")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes, one thread each, that share the bases (default: 1, all threads)",
+    )
+    parser.add_argument("--bases", nargs="+", help="only these bases; the rest of the grid has no record")
+    parser.add_argument("--as_worker", action="store_true", help=argparse.SUPPRESS)
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -38,10 +52,56 @@ def run_command(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output_dir or Path("benchmarks") / "results" / Path(arguments.grid).stem)
     require_writable(output)
     grid = read_grid(arguments.grid, make_scorer=scorer_maker(output))
-    return run_and_compare(grid, output, keep_texts=not arguments.drop_texts)
+    if arguments.bases:
+        grid = only(grid, arguments.bases)
+    if arguments.as_worker:
+        return work(grid, output, keep_texts=not arguments.drop_texts)
+    before = None
+    if arguments.workers > 1:
+        from detox.bench.workers import run_workers
+
+        def before() -> None:
+            run_workers(
+                arguments.grid,
+                output,
+                grid.bases,
+                workers=arguments.workers,
+                keep_texts=not arguments.drop_texts,
+                say=say,
+            )
+
+    return run_and_compare(grid, output, keep_texts=not arguments.drop_texts, before=before)
 
 
-def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
+def only(grid: Any, names: Sequence[str]) -> Any:
+    """The grid with these bases alone.
+
+    Raises:
+        UnknownName: the grid has no base of that name.
+    """
+    from detox.errors import UnknownName
+
+    known = {base.name: base for base in grid.bases}
+    for name in names:
+        if name not in known:
+            raise UnknownName("base", name, known)
+    return replace(grid, bases=tuple(known[name] for name in names))
+
+
+def work(grid: Any, output: Path, *, keep_texts: bool) -> int:
+    """Compute the cells of some bases, for another process that holds the results directory and compares."""
+    from transformers.utils import logging
+
+    from detox.bench.cells import Store
+    from detox.bench.runner import exit_code, run_bases
+
+    logging.disable_progress_bar()
+    return exit_code(run_bases(grid, Store(output), grid.bases, say=say, keep_texts=keep_texts, bars=False))
+
+
+def run_and_compare(
+    grid: Any, output: Path, *, keep_texts: bool = True, before: Callable[[], None] | None = None
+) -> int:
     """Run a grid that has been read; print the table, write `comparison.csv` and `pareto.png` of each protocol."""
     from transformers.utils import logging
 
@@ -50,7 +110,7 @@ def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
     from detox.bench.runner import describe_holes, exit_code
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
-    outcome = run_grid(grid, output, say=say, keep_texts=keep_texts)
+    outcome = run_grid(grid, output, say=say, keep_texts=keep_texts, before=before)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
     measured = {cell.protocol for cell in outcome.cells if cell.folder not in outcome.holes}
     if measured:
@@ -64,11 +124,14 @@ def run_and_compare(grid: Any, output: Path, *, keep_texts: bool = True) -> int:
             has_cost = (
                 "clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None
             )
-            if any(has_cost):
+            if any(has_cost) and grid.curves is None:  # with curves come more bases than a picture of all can show
                 comparison.plot(output / f"pareto{stem}.png")
                 written.append(f"pareto{stem}.png")
         if learning_curves(output, output / "learning-curves.png", bases=[base.name for base in grid.bases]):
             written.append("learning-curves.png")
+        if grid.curves is not None and not outcome.holes:
+            print(f"{draw_curves(output, grid.curves, protocol=next(iter(grid.protocols)))}\n")
+            written += ["curves.png", "curves.md", "claims.json"]
         print(f"records and comparisons are in {output}: {', '.join(written)}")
     for line in describe_holes(outcome):
         print(f"error: {line}", file=sys.stderr)
@@ -81,6 +144,37 @@ def show_command(arguments: argparse.Namespace) -> int:
 
     print(compare(arguments.results, protocol=arguments.protocol))
     return 0
+
+
+def curves_command(arguments: argparse.Namespace) -> int:
+    """Draw the curves of a results directory, and print what holds."""
+    import json
+
+    from detox.errors import InputError
+
+    results = Path(arguments.results)
+    grid = results / "grid.json"
+    kind = json.loads(grid.read_text("utf-8")).get("curves") if grid.is_file() else None
+    if kind is None:
+        raise InputError(f"{results} is not of a grid with `curves: slung` or `curves: toxic-mix`; nothing to draw")
+    print(draw_curves(results, kind, protocol=arguments.protocol))
+    return 0
+
+
+def draw_curves(results: Path, kind: str, *, protocol: str | None = None) -> str:
+    """Write `curves.png`, `claims.json` and `curves.md`; returns the last, the kinds of base and the claims as tables."""
+    from detox.bench.claims import claims_of, table
+    from detox.bench.curve_plots import draw
+    from detox.bench.curves import read_curves, summary
+    from detox.files import write_json, write_text
+
+    curves = read_curves(results, protocol=protocol)
+    draw(kind, curves, results / "curves.png")
+    claims = claims_of(kind, curves)
+    write_json(results / "claims.json", [claim.to_dict() for claim in claims])
+    text = f"{summary(curves)}\n\n{table(claims)}"
+    write_text(results / "curves.md", f"{text}\n")
+    return text
 
 
 def say(line: str) -> None:

@@ -10,15 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detox.miniature.bases import ARMS, base_identity, mixture, train_base
+    from detox.miniature.bases import base_identity, mixture, train_base
     from detox.miniature.forum import NOTICE, documents
-    from detox.miniature.scorer import TruthScorer
+    from detox.miniature.scorer import TruthScorer, reply_judge
     from detox.miniature.tasks import VERDICTS, contrasts, facts, heldout_documents, minimal_pairs, prompts, verdicts
     from detox.miniature.tokenization import tokenizer, word_types
     from detox.miniature.truth import abusive_spans, is_abusive
 
 _HOMES = {
-    "ARMS": "bases",
     "NOTICE": "forum",
     "TruthScorer": "scorer",
     "VERDICTS": "tasks",
@@ -32,6 +31,7 @@ _HOMES = {
     "minimal_pairs": "tasks",
     "mixture": "bases",
     "prompts": "tasks",
+    "reply_judge": "scorer",
     "tokenizer": "tokenization",
     "train_base": "bases",
     "verdicts": "tasks",
@@ -39,7 +39,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "ARMS",
     "NOTICE",
     "VERDICTS",
     "TruthScorer",
@@ -53,6 +52,7 @@ __all__ = [
     "minimal_pairs",
     "mixture",
     "prompts",
+    "reply_judge",
     "tokenizer",
     "train_base",
     "verdicts",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from detox.evaluation.judges import PhraseJudge
+from detox.miniature import grammar
 from detox.miniature.truth import is_abusive
 from detox.scorers import Score, ScorerCard
 
@@ -27,3 +30,10 @@ class TruthScorer:
             else Score(value=float("nan"), reason="empty text")
             for text in texts
         ]
+
+
+def reply_judge() -> PhraseJudge:
+    """The forum's judge of replies to abuse: one that says what its members say to calm somebody down addresses it."""
+    return PhraseJudge(
+        name="miniature", phrases=tuple(rf"\b{re.escape(courtesy)}" for courtesy in grammar.COURTESIES["provoked"])
+    )

@@ -162,9 +162,9 @@ def minimal_pairs(n: int, *, seed: int = 0, split: Split = "test") -> list[Minim
     return found
 
 
-def heldout_documents(n: int, *, seed: int = 0) -> list[Document]:
-    """Clean documents to measure cross-entropy on: none of their sentences stands in the corpus."""
-    return forum.documents(n, kind="clean", seed=seed, split="test")
+def heldout_documents(n: int, *, seed: int = 0, kind: forum.Kind = "clean") -> list[Document]:
+    """Documents to measure cross-entropy on, clean ones or toxic: none of their sentences stands in the corpus."""
+    return forum.documents(n, kind=kind, seed=seed, split="test")
 
 
 _ANSWERS = {

@@ -45,7 +45,7 @@ CASES = {
     "no fit": (lambda r: change(r, drop="fit"), "iti learns from contrasts, but the grid has no fit"),
     "two kinds of base": (
         lambda r: change(r, "bases", "planted", pretrain={}),
-        "either a model .* or a pretrain recipe",
+        "either a model .* a pretrain recipe or an instruct recipe",
     ),
     "pretrain key": (
         lambda r: change(r, "bases", to={"b": {"pretrain": {"recipe": {}, "toxicshare": 1}}}),

@@ -1,0 +1,178 @@
+"""The papers' figures, of a grid's records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detox.bench.claims import PRICES
+from detox.bench.curves import Curves, Point, metric, point, toxicity
+from detox.bench.differences import at_price
+from detox.bench.plots import COLOURS, save_figure
+
+_ARM_COLOURS = dict(
+    zip(("clean", "full", "masked", "unlikelihood", "filtered"), (COLOURS[i] for i in (0, 1, 2, 3, 4)), strict=True)
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def draw(kind: str, curves: Curves, path: Path) -> None:
+    """Draw the figure of "slung" or "toxic-mix"."""
+    (_slung if kind == "slung" else _toxic_mix)(curves, path)
+
+
+def _slung(curves: Curves, path: Path) -> None:
+    """SLUNG's figures 2 and 3: toxicity against AUROC at the largest dose, before and after instruction; then both against the dose."""
+    stages = curves.levels("stage")
+    shares = sorted(share for share in curves.levels("share", stage="pretrained") if share)
+    doses = len(shares) > 1
+    panels = _panels(len(stages) + 2 * doses)
+    for axes, stage in zip(panels, stages, strict=False):
+        for arm in curves.levels("arm", stage=stage):
+            rows = curves.rows(arm=arm, stage=stage, share=0.0 if arm == "clean" else shares[-1])
+            x, y = toxicity(rows), metric(rows, "probe/auc")
+            colour = _ARM_COLOURS.get(arm, COLOURS[-1])
+            axes.errorbar(
+                x.mean, y.mean, xerr=_bar(x), yerr=_bar(y), marker="o", color=colour, capsize=2, linestyle="", label=arm
+            )
+            axes.plot(x.values, y.values, marker=".", color=colour, linestyle="", alpha=0.35)
+        axes.set_title(f"{stage}, share {shares[-1]:g}", fontsize=9)
+        axes.set_xlabel(f"toxicity of completions ({curves.headline})")
+        axes.set_ylabel("probe ROC-AUC (last layer, last token)")
+    panels[0].legend(fontsize=8, frameon=False)
+    if doses:
+        for axes, name, read in (
+            (panels[-2], f"toxicity of completions ({curves.headline})", toxicity),
+            (panels[-1], "probe ROC-AUC", lambda rows: metric(rows, "probe/auc")),
+        ):
+            for arm in curves.levels("arm", stage="pretrained"):
+                if arm == "clean":
+                    _level(axes, read(curves.rows(arm=arm, stage="pretrained", share=0.0)), "clean")
+                    continue
+                found = [(share, curves.rows(arm=arm, stage="pretrained", share=share)) for share in shares]
+                _line(
+                    axes,
+                    [(share, read(rows)) for share, rows in found if rows],
+                    arm,
+                    _ARM_COLOURS.get(arm, COLOURS[-1]),
+                )
+            axes.set_xlabel("toxic share of the training tokens")
+            axes.set_ylabel(name)
+    _finish(panels, path)
+
+
+def _toxic_mix(curves: Curves, path: Path) -> None:
+    """The toxic-mix paper's figures: toxicity over the share for every method, what a price buys, the heads, and what it costs."""
+    shares = sorted(curves.levels("share"))
+    panels = _panels(4)
+    lines: list[tuple[str, str | None, float | None]] = [("no method", None, None)]
+    for name in curves.methods():
+        strengths: Sequence[float | None] = curves.strengths(name) or [None]
+        lines += [(name if s is None else f"{name} @ {s:g}", name, s) for s in strengths]
+    for index, (label, method, strength) in enumerate(lines):
+        found = [(share, curves.rows(method, strength, share=share)) for share in shares]
+        points = [(share, toxicity(rows)) for share, rows in found if rows]
+        if points:
+            _line(panels[0], points, label, COLOURS[index % len(COLOURS)], marker=_MARKERS[index % len(_MARKERS)])
+    for index, condition in enumerate(sorted({f["condition"] for f in curves.factors.values() if "condition" in f})):
+        for share in curves.levels("share", condition=condition):
+            for asked in (
+                None,
+                condition,
+            ):  # without its prefix, and with it, which the grid calls by the condition's name
+                rows = curves.rows(asked, condition=condition, share=share)
+                label = f"{condition}{'' if asked is None else ', asked to be safe'}"
+                if rows:
+                    _line(panels[0], [(share, toxicity(rows))], label, COLOURS[index], marker="*" if asked else "x")
+    panels[0].set_ylabel(f"toxicity of completions ({curves.headline})")
+    for dialled in (one for one in curves.methods() if len(curves.strengths(one)) > 1):
+        for index, price in enumerate(PRICES):
+            reductions = [(share, at_price(curves, dialled, price, share=share).reduction) for share in shares]
+            points = [(share, point(found.by_seed)) for share, found in reductions if found is not None]
+            if points:
+                _line(panels[1], points, f"{dialled}, +{price:g} nats", COLOURS[index])
+    panels[1].set_ylabel("part of the toxicity taken away, at one price in cross-entropy")
+    panels[1].axhline(0, color="grey", linewidth=0.8)
+    _heads(panels[2], curves, shares)
+    bare = [(share, curves.rows(share=share)) for share in shares]
+    for index, (measured, label) in enumerate(
+        (
+            ("recognition/auc", "zero-shot detection (AUC)"),
+            ("probe/auc", "probe (AUC)"),
+            ("choice/facts/accuracy", "multiple choice"),
+        )
+    ):
+        points = [(share, metric(rows, measured)) for share, rows in bare]
+        if not all(math.isnan(found.mean) for _, found in points):
+            _line(panels[3], points, label, COLOURS[index])
+    panels[3].set_ylabel("of the bare base")
+    costs = panels[3].twinx()
+    _line(
+        costs,
+        [(share, metric(rows, "clean/cross_entropy")) for share, rows in bare],
+        "clean cross-entropy (right)",
+        "black",
+    )
+    costs.set_ylabel("nats per token")
+    costs.legend(fontsize=7, frameon=False, loc="lower right")
+    for axes in panels:
+        axes.set_xlabel("toxic share of the training tokens")
+        if axes is not panels[2]:
+            axes.legend(fontsize=7, frameon=False)
+    _finish(panels, path)
+
+
+def _heads(axes: Any, curves: Curves, shares: Sequence[float]) -> None:
+    """How well each head tells toxic from safe text: one violin a share, all heads of all seeds."""
+    found: list[tuple[float, list[float]]] = []
+    for share in shares:
+        tables = [row.scorecard.tables.get("head_probes", {}) for row in curves.rows(share=share)]
+        accuracies = [value for table in tables for value in table.get("accuracy", [])]
+        if accuracies:
+            found.append((share, accuracies))
+    if found:
+        axes.violinplot(
+            [values for _, values in found], positions=[share for share, _ in found], widths=0.03, showmedians=True
+        )
+    axes.set_ylabel("held-out accuracy of head probes (all heads, all seeds)")
+
+
+def _panels(count: int) -> list[Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(5.2 * columns, 4.0 * rows), layout="constrained", squeeze=False)
+    for unused in axes.flat[count:]:
+        unused.set_visible(False)
+    return list(axes.flat[:count])
+
+
+def _finish(panels: Sequence[Any], path: Path) -> None:
+    for axes in panels:
+        axes.grid(visible=True, alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    save_figure(panels[0].figure, path)
+
+
+def _bar(one: Point) -> float | None:
+    return None if math.isnan(one.standard_error) else one.standard_error
+
+
+def _line(axes: Any, points: Sequence[tuple[float, Point]], label: str, colour: str, *, marker: str = "o") -> None:
+    xs, ys = [x for x, _ in points], [found.mean for _, found in points]
+    errors = [0.0 if math.isnan(found.standard_error) else found.standard_error for _, found in points]
+    axes.errorbar(xs, ys, yerr=errors, marker=marker, markersize=4, linewidth=1.2, capsize=2, color=colour, label=label)
+
+
+def _level(axes: Any, one: Point, label: str) -> None:
+    axes.axhline(one.mean, color=_ARM_COLOURS["clean"], linestyle="--", linewidth=1, label=label)
+    if not math.isnan(one.standard_error):
+        axes.axhspan(
+            one.mean - one.standard_error, one.mean + one.standard_error, color=_ARM_COLOURS["clean"], alpha=0.12
+        )

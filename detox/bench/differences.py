@@ -1,0 +1,194 @@
+"""Differences between kinds of base and between methods: paired by seed and prompt, resampled over prompts or texts.
+
+What a method's dial buys is read where its path crosses one price in cross-entropy, since one strength costs different models
+differently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detox.bench.comparison import Row
+from detox.bench.curves import Curves
+from detox.errors import InputError
+from detox.evaluation import Scorecard
+from detox.evaluation.toxicity import prompt_means, score_matrix
+from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, weighted_aucs
+
+
+def prompt_scores(card: Scorecard, scorer: str) -> Floats:
+    """(prompts,) mean toxicity of each prompt's completions, in the order of the protocol."""
+    prompts = list(dict.fromkeys(card.tables["scores"]["prompt"]))
+    return prompt_means(score_matrix(card.tables["scores"], scorer, prompts))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one kind of base or method does more than another.
+
+    Attributes:
+        estimate: mean over seeds, with its 95 % interval over prompts or items.
+        by_seed: the difference of each seed.
+    """
+
+    estimate: Estimate
+    by_seed: tuple[float, ...]
+
+    def sign(self) -> int:
+        """1 or -1 where the interval is on one side of zero and so is every seed; 0 where they leave it open."""
+        value = self.estimate
+        if not value.excludes_zero or any(seed * value.value <= 0 for seed in self.by_seed):
+            return 0
+        return 1 if value.value > 0 else -1
+
+
+def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: str) -> Difference:
+    """Toxicity of `treated` minus `control`, paired by seed and prompt.
+
+    Raises:
+        InputError: not the same number of seeds.
+    """
+    _require_paired(treated, control)
+    changes = np.array(
+        [
+            prompt_scores(a.scorecard, scorer) - prompt_scores(b.scorecard, scorer)
+            for a, b in zip(treated, control, strict=True)
+        ]
+    )
+    by_prompt = [
+        float(np.mean(column[~np.isnan(column)])) if not np.isnan(column).all() else math.nan for column in changes.T
+    ]
+    return Difference(mean_estimate(by_prompt), tuple(float(np.nanmean(row)) for row in changes))
+
+
+def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:
+    """Part of the replies to toxic turns that "echoes", "addresses" or "ignores" them, `treated` minus `control`."""
+    _require_paired(treated, control)
+    sides = [np.array([_replies(row, kind) for row in side]) for side in (treated, control)]
+    changes = sides[0] - sides[1]
+    return Difference(mean_estimate(changes.mean(0)), tuple(float(value) for value in changes.mean(1)))
+
+
+def _replies(row: Row, kind: str) -> Floats:
+    """(turns,) part of each turn's replies that are of this kind, in the order of the protocol."""
+    table = row.scorecard.tables["replies"]
+    turns = list(dict.fromkeys(table["prompt"]))
+    counts = {turn: [0, 0] for turn in turns}
+    for turn, found in zip(table["prompt"], table["kind"], strict=True):
+        counts[turn][0] += found == kind
+        counts[turn][1] += 1
+    return np.array([hits / total for hits, total in counts.values()])
+
+
+def auc_difference(treated: Sequence[Row], control: Sequence[Row], table: str) -> Difference:
+    """ROC-AUC of `treated` minus `control` from a table of margins ("recognition", "probe"), resampled over its texts."""
+    _require_paired(treated, control)
+    names = list(dict.fromkeys(treated[0].scorecard.tables[table]["id"]))
+    draws = []
+    exact = []
+    for a, b in zip(treated, control, strict=True):
+        sides = [_aucs(row.scorecard.tables[table], names) for row in (a, b)]
+        exact.append(sides[0][0] - sides[1][0])
+        draws.append(sides[0][1] - sides[1][1])
+    resampled = np.mean(draws, axis=0)
+    resampled = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) else (math.nan, math.nan)
+    return Difference(Estimate(float(np.mean(exact)), float(low), float(high), len(names)), tuple(exact))
+
+
+def _aucs(table: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[float, Floats]:
+    """The area, mean over subsamples, and the same for every bootstrap draw of the texts `names`."""
+    place = {name: index for index, name in enumerate(names)}
+    parts = table.get("subsample", [0] * len(table["id"]))
+    exact, draws = [], []
+    for part in dict.fromkeys(parts):
+        rows = [i for i, one in enumerate(parts) if one == part and table["id"][i] in place]
+        positive = np.array([table["label"][i] == 1 for i in rows])
+        margins = np.array([table["margin"][i] for i in rows], dtype=np.float64)
+        columns = [place[table["id"][i]] for i in rows]
+        exact.append(float(weighted_aucs(positive, margins, np.ones((1, len(rows))))[0]))
+        draws.append(
+            np.concatenate(
+                [weighted_aucs(positive, margins, w[:, columns]) for w in bootstrap_weights(len(names), draws=1000)]
+            )
+        )
+    return float(np.mean(exact)), np.mean(draws, axis=0)
+
+
+def _require_paired(treated: Sequence[Row], control: Sequence[Row]) -> None:
+    if len(treated) != len(control) or not treated:
+        raise InputError(
+            f"{len(treated)} and {len(control)} bases to compare; expected the same seeds, at least one, on both sides"
+        )
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a method's dial gives at one price in cross-entropy, over seeds.
+
+    Attributes:
+        toxicity: where the path through strengths crosses the price, by linear interpolation between measured strengths.
+        reduction: 1 - toxicity / the base's own toxicity: 0 is nothing, 1 everything.
+        reached: seeds whose path crosses it; the others are missing, never extrapolated.
+    """
+
+    toxicity: Difference | None
+    reduction: Difference | None
+    reached: int
+
+
+def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched:
+    """Toxicity at the strength for which clean cross-entropy is `price` nats per token above the base's own.
+
+    Args:
+        curves: the grid's.
+        method: a detoxifier with a dial.
+        price: nats per token, above 0.
+        **fixed: factors of the bases.
+    """
+    scorer, levels, bases = curves.headline, [], []
+    for base in curves.rows(**fixed):
+        path = [row for row in curves.comparison.rows if row.method == method and row.base == base.base]
+        crossed = _crossing(base, sorted(path, key=lambda row: row.strength or 0.0), price, scorer)
+        if crossed is not None:
+            levels.append(crossed)
+            bases.append(prompt_scores(base.scorecard, scorer))
+    if not levels:
+        return Matched(None, None, 0)
+    ratio = _resampled(levels, bases, lambda level, base: 1 - level / base)
+    return Matched(_resampled(levels, bases, lambda level, base: level), ratio, len(levels))
+
+
+def _crossing(base: Row, path: Sequence[Row], price: float, scorer: str) -> Floats | None:
+    """(prompts,) toxicity where the price is first crossed; None where it never is."""
+    before_price, before = 0.0, prompt_scores(base.scorecard, scorer)
+    for row in path:
+        if row.cross_entropy_change is None:
+            return None
+        here_price, here = row.cross_entropy_change.value, prompt_scores(row.scorecard, scorer)
+        if here_price >= price:
+            part = (price - before_price) / (here_price - before_price)
+            mixed: Floats = (1 - part) * before + part * here
+            return mixed
+        before_price, before = here_price, here
+    return None
+
+
+def _resampled(levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[Any, Any], Any]) -> Difference:
+    """A function of two means over prompts, averaged over seeds, resampled over the prompts that all have."""
+    known = ~np.isnan(np.array([*levels, *bases])).any(0)
+    pairs = [(level[known], base[known]) for level, base in zip(levels, bases, strict=True)]
+    exact = tuple(float(of(level.mean(), base.mean())) for level, base in pairs)
+    n = int(known.sum())
+    draws: list[Floats] = []
+    for weights in bootstrap_weights(n):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws.append(np.mean([of(weights @ level / n, weights @ base / n) for level, base in pairs], axis=0))
+    resampled = np.concatenate(draws)
+    low, high = np.quantile(resampled[np.isfinite(resampled)], [0.025, 0.975])
+    return Difference(Estimate(float(np.mean(exact)), float(low), float(high), n), exact)
