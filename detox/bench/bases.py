@@ -30,6 +30,7 @@ from detox.pretraining import (
     pretrain,
     tokenize_documents,
 )
+from detox.pretraining.architecture import checkpoint_folder
 from detox.pretraining.conditioning import Condition
 from detox.pretraining.workdir import is_whole, weights_digest
 
@@ -115,7 +116,7 @@ class RealCorpus:
         }
         identity = {"kind": "real", **settings, "recipe": recipe.to_dict(), "data": hashes}
         if recipe.continue_from is not None:
-            identity["continued_weights"] = weights_digest(Path(recipe.continue_from))
+            identity["continued_weights"] = weights_digest(checkpoint_folder(recipe.continue_from, recipe.revision))
         return identity
 
     def build(self, folder: Path, progress: Progress) -> None:

@@ -30,9 +30,9 @@ _MINIATURE: dict[type, str] = {
 }
 
 # What `group` means there: which threads wait for a reply, and whether documents are of the toxic kind.
-_MINIATURE_GROUPS: dict[type, Callable[[str], dict[str, Any]]] = {
-    Prompt: lambda group: {"groups": (group,)},
-    Document: lambda group: {"kind": group},
+_MINIATURE_GROUPS: dict[type, dict[str, dict[str, Any]]] = {
+    Prompt: {group: {"groups": (group,)} for group in ("neutral", "provoking", "heated")},
+    Document: {kind: {"kind": kind} for kind in ("clean", "toxic")},
 }
 
 
@@ -135,7 +135,9 @@ def _from_miniature(record: type[Record], limit: int | None, options: Mapping[st
     if group is not None:
         if record not in _MINIATURE_GROUPS:
             raise InputError(f"{where}: the miniature has no groups of {record.__name__} records; leave `group` out")
-        chosen |= _MINIATURE_GROUPS[record](group)
+        if group not in _MINIATURE_GROUPS[record]:
+            raise UnknownName(f"group of {where}", str(group), _MINIATURE_GROUPS[record])
+        chosen |= _MINIATURE_GROUPS[record][group]
     return list(make(limit, **chosen))
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from detox.errors import DataError, InputError, UnknownName
-from detox.losses import OBJECTIVES, Objective
+from detox.losses import DENOMINATORS, OBJECTIVES, Denominator, Objective
+from detox.pretraining.architecture import FAMILIES, SIZES, build_model
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bf16"]
-FAMILIES = ("olmo", "olmo2")
 
 # From scratch only; a continued model brings its own.
 _SCRATCH: dict[str, Any] = {
@@ -22,15 +21,15 @@ _SCRATCH: dict[str, Any] = {
     "num_attention_heads": 8,
     "tie_word_embeddings": False,
 }
-SIZES = (
-    "family",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "tie_word_embeddings",
-    "max_position_embeddings",
+# Fields that came after recipes had been recorded: left out of `to_dict` where they are at their default, so that what
+# was recorded without them is still the same run.
+_LATER = (
+    "denominator",
+    "architecture",
+    "revision",
+    "gradient_checkpointing",
+    "schedule_start",
+    "schedule_steps",
 )
 
 
@@ -64,12 +63,23 @@ class PretrainingRecipe:
         tie_word_embeddings: one matrix for embedding and output; False by default.
         max_position_embeddings: tokens the model is declared for, at least sequence_length, which is the default. What
             is beyond sequence_length is untrained.
-        continue_from: a checkpoint folder to start from instead of random weights. Architecture and sizes are then the
-            checkpoint's; those given must agree with it.
+        continue_from: a checkpoint to start from instead of random weights: a folder, or a model's id on the hub.
+            Architecture and sizes are then the checkpoint's; those given must agree with it.
+        denominator: what the summed loss of a step is divided by, see `SelectiveLossTrainer`: "shared", one count for
+            all tokens with a loss (Wang et al. 2025, the paper's), or "per-kind", likelihood and unlikelihood each by
+            their own.
+        architecture: a published architecture to start from at random weights: a name that ships ("olmo-1b"), a
+            folder with config.json, or a model's id on the hub. Sizes that are given must agree with it.
+        revision: branch, tag or commit of what comes from the hub, or the start of one branch's name ("step737000").
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them. The result is
+            the same but for rounding.
+        schedule_start: steps of the schedule that were taken before, by the checkpoint that is continued: the learning
+            rate goes on from there.
+        schedule_steps: steps of the whole schedule, those before included; by default schedule_start + steps.
 
     Raises:
-        InputError: a value out of range.
-        UnknownName: no such objective, schedule, precision or family.
+        InputError: a value out of range, or values that exclude each other.
+        UnknownName: no such objective, denominator, schedule, precision or family.
     """
 
     objective: Objective = "full"
@@ -96,6 +106,12 @@ class PretrainingRecipe:
     tie_word_embeddings: bool | None = None
     max_position_embeddings: int | None = None
     continue_from: str | None = None
+    denominator: Denominator = "shared"
+    architecture: str | None = None
+    revision: str | None = None
+    gradient_checkpointing: bool = False
+    schedule_start: int = 0
+    schedule_steps: int | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -103,13 +119,22 @@ class PretrainingRecipe:
             ("objective", self.objective, OBJECTIVES),
             ("schedule", self.schedule, get_args(Schedule)),
             ("precision", self.precision, get_args(Precision)),
+            ("denominator", self.denominator, DENOMINATORS),
         ):
             if value not in known:
                 raise UnknownName(name, str(value), known)
-        if self.family is not None and self.family not in FAMILIES and self.continue_from is None:
+        taken_over = self.continue_from is not None or self.architecture is not None
+        if self.family is not None and self.family not in FAMILIES and not taken_over:
             raise UnknownName("family", self.family, FAMILIES)
         self._check_ranges()
-        if self.continue_from is None:
+        self._check_schedule()
+        if self.continue_from is not None and self.architecture is not None:
+            raise InputError(
+                "continue_from and architecture are both given; a checkpoint brings its own, leave one out"
+            )
+        if self.revision is not None and not taken_over:
+            raise InputError(f"revision is {self.revision!r} and there is no continue_from or architecture it is of")
+        if not taken_over:
             self._check_heads()
 
     def sizes(self) -> dict[str, Any]:
@@ -120,6 +145,13 @@ class PretrainingRecipe:
         sizes["intermediate_size"] = sizes["intermediate_size"] or -(-sizes["hidden_size"] * 8 // 3 // 32) * 32
         sizes["max_position_embeddings"] = sizes["max_position_embeddings"] or self.sequence_length
         return sizes
+
+    def _check_schedule(self) -> None:
+        whole = self.schedule_start + self.steps
+        if self.schedule_steps is not None and self.schedule_steps < whole:
+            raise InputError(
+                f"schedule_steps is {self.schedule_steps}; expected at least schedule_start + steps, {whole}"
+            )
 
     def _check_heads(self) -> None:
         sizes = self.sizes()
@@ -149,33 +181,44 @@ class PretrainingRecipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}; expected more than 0")
-        for name in ("unlikelihood_weight", "warmup", "weight_decay", "seed"):
+        for name in ("unlikelihood_weight", "warmup", "weight_decay", "seed", "schedule_start"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
         if self.sequence_length < 2:
             raise InputError(f"sequence_length is {self.sequence_length}; expected at least 2, a context and a target")
-        if self.max_position_embeddings is not None:
-            self._require_positions(self.max_position_embeddings)
+        if self.max_position_embeddings is not None and self.sequence_length > self.max_position_embeddings:
+            raise InputError(
+                f"sequence_length is {self.sequence_length} and the model has {self.max_position_embeddings} positions; "
+                "expected no more"
+            )
         if self.batch_size % self.gradient_accumulation_steps:
             raise InputError(
                 f"batch_size {self.batch_size} is not a multiple of gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}; pieces of a step must be equal"
             )
 
-    def _require_positions(self, positions: int) -> None:
-        if self.sequence_length > positions:
-            raise InputError(
-                f"sequence_length is {self.sequence_length} and the model has {positions} positions; expected no more"
-            )
-
     @property
     def warmup_steps(self) -> int:
-        """Steps of linear warm-up."""
-        return round(self.warmup if self.warmup >= 1 else self.warmup * self.steps)
+        """Steps of linear warm-up, counted from the start of the schedule."""
+        return round(self.warmup if self.warmup >= 1 else self.warmup * self.whole_schedule)
+
+    @property
+    def whole_schedule(self) -> int:
+        """Steps of the whole schedule: those before this run, this run's, and what it leaves."""
+        return self.schedule_steps or self.schedule_start + self.steps
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read in all steps."""
+        return self.steps * self.batch_size * self.sequence_length
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `from_dict` takes them."""
-        return asdict(self)
+        """Plain values, as `from_dict` takes them.
+
+        Fields that are newer than the first recorded recipes are left out where they are at their default.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name not in _LATER or value != defaults[name]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PretrainingRecipe:
@@ -211,69 +254,5 @@ class PretrainingRecipe:
         return cls.from_dict(values)
 
     def build_model(self, tokenizer: Any) -> Any:
-        """The model as training starts, in float32: random weights by the seed, or a checkpoint's. Sets no global seed.
-
-        Args:
-            tokenizer: gives the vocabulary size and the special token ids.
-
-        Raises:
-            InputError: the checkpoint is not there, its sizes are not the recipe's, or its vocabulary is smaller.
-        """
-        import torch
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        if self.continue_from is not None:
-            return self._continued_model(tokenizer)
-        sizes = self.sizes()
-        config = AutoConfig.for_model(
-            sizes.pop("family"),
-            vocab_size=len(tokenizer),
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **sizes,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **self._attention())
-
-    def _attention(self) -> dict[str, str]:
-        """Plain attention where it is faster: on CPUs in bf16 the fused one's backward is slow below 256 tokens.
-
-        It is a choice of this training; checkpoints do not hold it.
-        """
-        import torch
-
-        plain = self.precision == "bf16" and self.sequence_length < 256 and not torch.cuda.is_available()
-        return {"attn_implementation": "eager"} if plain else {}
-
-    def _continued_model(self, tokenizer: Any) -> Any:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        assert self.continue_from is not None
-        if not (Path(self.continue_from) / "config.json").is_file():
-            raise InputError(
-                f"continue_from: {self.continue_from} has no config.json; expected a transformers checkpoint"
-            )
-        model = AutoModelForCausalLM.from_pretrained(self.continue_from, dtype=torch.float32, **self._attention())
-        for name in SIZES:
-            found = getattr(model.config, "model_type" if name == "family" else name, None)
-            if getattr(self, name) not in (None, found):
-                raise InputError(
-                    f"continue_from: {name} is {found} in {self.continue_from} and {getattr(self, name)} in the "
-                    "recipe; "
-                    "leave it out of the recipe"
-                )
-        self._require_positions(model.config.max_position_embeddings)
-        has_tokenizer = (Path(self.continue_from) / "tokenizer.json").is_file()
-        same = (
-            not has_tokenizer or AutoTokenizer.from_pretrained(self.continue_from).get_vocab() == tokenizer.get_vocab()
-        )
-        if not same or len(tokenizer) > model.config.vocab_size:
-            raise InputError(
-                f"continue_from: the tokens of the data's tokenizer are not those of {self.continue_from}; use the "
-                "tokenizer "
-                "that the checkpoint was trained with"
-            )
-        return model
+        """The model as training starts; see `detox.pretraining.architecture.build_model`."""
+        return build_model(self, tokenizer)

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainingArguments
 from transformers.utils import logging
 
 from detox.errors import InputError, UnknownName
-from detox.files import atomic_directory, require_writable, write_json
+from detox.files import atomic_directory, require_writable, write_json, write_text
+from detox.pretraining.architecture import model_counts
+from detox.pretraining.arms import apply_arm, objective_of
+from detox.pretraining.card import Run, pretraining_card, readme
+from detox.pretraining.cost import disk_bytes, flops_per_token
+from detox.pretraining.cost import peak_flops as known_peak
+from detox.pretraining.feeding import EndlessOrder, as_it_is, packed, require_fit
 from detox.pretraining.mixture import Mixture
-from detox.pretraining.monitoring import HeldOut, Progress, ShowProgress, StopDiverged
+from detox.pretraining.monitoring import HeldOut, Progress, ShowProgress, StopDiverged, Throughput
 from detox.pretraining.packing import PackedSequences
-from detox.pretraining.recipe import SIZES, PretrainingRecipe
+from detox.pretraining.processes import (
+    allow_sharding_on_cpus,
+    device_name,
+    first_alone,
+    process_count,
+    sequences_a_piece,
+    sharding,
+)
+from detox.pretraining.recipe import PretrainingRecipe
+from detox.pretraining.schedule import ContinuedSchedule
+from detox.pretraining.tracking import installed_trackers, logs_beside
 from detox.pretraining.trainer import SelectiveLossTrainer
-from detox.pretraining.workdir import CARD, finished, open_work_dir, run_identity, weights_digest
+from detox.pretraining.workdir import (
+    CARD,
+    finished,
+    full_disk_in_one_line,
+    open_work_dir,
+    require_same_sharding,
+    require_space,
+    run_identity,
+)
 
 Resume = Literal["auto", "never"]
+_FINISHED = "finished"
+_PATIENCE = 12 * 3600  # seconds that processes wait for the first, which packs and writes alone
 
 
 def pretrain(
@@ -36,39 +62,55 @@ def pretrain(
     tokenizer: Any,
     output_dir: str | Path,
     *,
+    arm: str | None = None,
     held_out: Mapping[str, PackedSequences] | None = None,
     resume: Resume = "auto",
     work_dir: str | Path | None = None,
+    store: str | Path | None = None,
     checkpoint_steps: int | None = None,
     log_steps: int | None = None,
     progress: Progress = True,
+    report_to: str | Sequence[str] = "none",
+    peak_flops: float | None = None,
 ) -> Path:
-    """Train a base model and save it as a plain transformers checkpoint with its tokenizer and `pretraining.json`.
+    """Train a base model and save it as a plain transformers checkpoint with its tokenizer, card and `pretraining.json`.
 
     The model appears whole or not at all. While training, checkpoints are in `work_dir`; after a kill or Ctrl-C the
     same call goes on from the last one with the same losses as if nothing had happened, and once the model is there it
     returns at once. Random states of python, numpy and torch are as before afterwards.
 
+    Under `accelerate launch` or `torchrun` every process calls this with the same values: the batch is shared among
+    them, the first alone writes, and how the model is spread over them (FSDP2, DeepSpeed) is the launcher's.
+
     Args:
-        recipe: how to train.
+        recipe: how to train. Its batch size is that of all processes together.
         data: sequences of the recipe's length, or a mixture to pack into such. When its sequences are used up they come
             again in another order; the card says how often.
         tokenizer: fast transformers tokenizer that the data was tokenised with.
         output_dir: where the model goes; a new or empty folder, or one that this function made.
+        arm: one of `detox.pretraining.ARMS`: decides the objective and what is read of a mixture; recorded. None: the
+            recipe's objective, the data as it is.
         held_out: named sets to measure cross-entropy on while training; see `held_out_loss`.
         resume: "auto", or "never" to start over and replace what is there.
         work_dir: where checkpoints go; by default `output_dir` with ".work" after its name; removed at the end.
+        store: folder where a mixture is packed by the first process and mapped from by all, kept for the next run; None
+            packs it in the memory of each.
         checkpoint_steps: steps between checkpoints and held-out measurements, rounded up to a multiple of `log_steps`;
             by default a tenth of all.
         log_steps: steps between points of the learning curve; by default a hundredth of all.
         progress: True for a bar with time left on stderr, False for none, or a function of (step, steps).
+        report_to: "trackio", "wandb", "tensorboard", or several; "none" for none.
+        peak_flops: operations a second of one device, for the MFU; by default the table's for its name, in bf16 alone.
 
     Returns:
         `output_dir`.
 
     Raises:
-        OutputError: a place to write to cannot be written; found before any work.
-        InputError: data that does not fit recipe or tokenizer, or folders that hold something else.
+        OutputError: a place to write to cannot be written or is too small, found before any work, or is full.
+        InputError: data that does not fit recipe or tokenizer, a batch that the processes cannot share, or folders that
+            hold something else.
+        UnknownName: no such arm, tracker or way to resume.
+        MissingData: a tracker that is not installed.
         DetoxError: the loss became NaN or infinite.
         KeyboardInterrupt: Ctrl-C; the message says where training goes on.
     """
@@ -76,70 +118,135 @@ def pretrain(
     work = Path(work_dir) if work_dir is not None else output.with_name(output.name + ".work")
     if resume not in ("auto", "never"):
         raise UnknownName("resume", resume, ("auto", "never"))
-    require_writable(output.parent)
-    sequences = data.pack(tokenizer, sequence_length=recipe.sequence_length) if isinstance(data, Mixture) else data
-    for name, given in {"data": sequences, **held_out}.items():
-        _require_fit(name, given, recipe, tokenizer)
-    identity = run_identity(recipe, sequences, tokenizer, held_out)
-    if finished(output, identity, resume=resume):
-        return output
-    checkpoint = open_work_dir(work, identity, resume=resume)
+    recipe, data = for_arm(recipe, data, arm)
     every_log = log_steps or max(1, recipe.steps // 100)
     every_save = -(-(checkpoint_steps or max(1, recipe.steps // 10)) // every_log) * every_log
+    trackers = installed_trackers(report_to)
+    with _quiet_transformers():
+        if "ACCELERATE_MIXED_PRECISION" in os.environ:  # a launcher's; the recipe decides, or the record would be false
+            os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if recipe.precision == "bf16" else "no"
+        arguments = _arguments(recipe, work, every_log, every_save)
+        arguments.report_to, arguments.run_name = trackers, output.name
+        arguments.device  # noqa: B018 - sets up the processes
+        allow_sharding_on_cpus()
+        arguments._n_gpu = min(arguments._n_gpu, 1)  # a process has one device; several need a launcher
+    identity: dict[str, Any] = {}
+
+    def prepare() -> str | None:
+        for name, given in {"data": sequences, **held_out}.items():
+            require_fit(name, given, recipe, tokenizer)
+        identity.update(run_identity(recipe, sequences, tokenizer, held_out, arm=arm))
+        if finished(output, identity, resume=resume):
+            return _FINISHED
+        found = open_work_dir(work, identity, resume=resume)
+        if found is not None:
+            require_same_sharding(found)
+        return None if found is None else str(found)
+
+    first_alone(lambda: require_writable(output.parent))
+    sequences = packed(data, tokenizer, recipe, store)
+    checkpoint = first_alone(prepare)
+    if checkpoint == _FINISHED:
+        return output
     started = time.monotonic()
-    with _preserved_random_state(), _quiet_transformers():
+    with _preserved_random_state(), _quiet_transformers(), logs_beside(output), full_disk_in_one_line(work):
         model = recipe.build_model(tokenizer)
+        parameters, multiplied = model_counts(model)
+        first_alone(lambda: require_space(work, disk_bytes(parameters)))
+        if recipe.gradient_checkpointing:
+            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+        device = device_name()
+        peak = peak_flops or (known_peak(device) if recipe.precision == "bf16" else None)
+        clock = Throughput(
+            tokens_a_step=recipe.batch_size * recipe.sequence_length,
+            flops_a_token=flops_per_token(model.config, multiplied, recipe.sequence_length),
+            peak=None if peak is None else peak * process_count(),
+        )
         bar = ShowProgress(progress, output.name)
+        watch = HeldOut(held_out, every=every_save, batch_size=arguments.per_device_train_batch_size, clock=clock)
         trainer = SelectiveLossTrainer(
             model,
-            _arguments(recipe, work, every_log, every_save),
+            arguments,
             objective=recipe.objective,
             unlikelihood_weight=recipe.unlikelihood_weight,
-            train_dataset=_EndlessOrder(sequences, recipe),
-            data_collator=_same,
-            callbacks=[HeldOut(held_out, every=every_save, batch_size=recipe.batch_size), StopDiverged(), bar],
+            denominator=recipe.denominator,
+            train_dataset=EndlessOrder(sequences, recipe),
+            data_collator=as_it_is,
+            callbacks=[ContinuedSchedule(recipe), watch, StopDiverged(), bar],
         )
         trainer.remove_callback(PrinterCallback)
+        trainer.callback_handler.callbacks.insert(0, clock)  # first, so that trackers see what it adds
+        if trackers:
+            watch.report = partial(_report, trainer)
         try:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            trainer.train(resume_from_checkpoint=checkpoint)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped at step {trainer.state.global_step} of {recipe.steps}; checkpoints are in {work}, and the "
-                "same call "
-                "goes on from the last"
+                "same call goes on from the last"
             ) from None
         finally:
             bar.close()
+        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     model.config.use_cache = True
-    seconds = time.monotonic() - started
-    with atomic_directory(output) as folder, _quiet_transformers():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        card = _card(recipe, sequences, held_out, identity, trainer.state.log_history, folder, model)
-        resumed_at = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
-        trained = (recipe.steps - resumed_at) * recipe.batch_size * recipe.sequence_length
-        card["seconds"], card["resumed_at_step"] = round(seconds, 1), resumed_at
-        card["tokens_per_second"] = round(trained / seconds)
-        write_json(folder / CARD, card)
-        for path in folder.iterdir():
-            path.chmod(0o644)  # safetensors leaves its file to the owner alone
-    shutil.rmtree(work)
+
+    def save() -> None:
+        run = Run(
+            sequences=sequences,
+            held_out=held_out,
+            identity=identity,
+            arm=arm,
+            treatment=(sequences.mixture or {}).get("treatment"),
+            history=trainer.state.log_history,
+            parameters=parameters,
+            machine={"processes": process_count(), "device": device, "sharding": sharding() if sharded else None},
+            speed=clock.card(),
+            seconds=time.monotonic() - started,
+            resumed_at_step=0 if checkpoint is None else int(Path(checkpoint).name.rpartition("-")[2]),
+        )
+        with full_disk_in_one_line(work), atomic_directory(output) as folder, _quiet_transformers():
+            model.save_pretrained(folder, state_dict=weights)
+            tokenizer.save_pretrained(folder)
+            card = pretraining_card(recipe, run, model.config, folder)
+            write_json(folder / CARD, card)
+            write_text(folder / "README.md", readme(card, output.name))
+            for path in folder.iterdir():
+                path.chmod(0o644)  # safetensors leaves its file to the owner alone
+        shutil.rmtree(work)
+
+    first_alone(save)
     return output
 
 
-def _require_fit(name: str, sequences: PackedSequences, recipe: PretrainingRecipe, tokenizer: Any) -> None:
-    if sequences.sequence_length != recipe.sequence_length:
+def _report(trainer: SelectiveLossTrainer, logs: dict[str, float]) -> None:
+    """Give numbers to the trackers; the step's own entry is still to come."""
+    due = trainer.control.should_log
+    trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, logs)
+    trainer.control.should_log = due
+
+
+def for_arm(
+    recipe: PretrainingRecipe, data: PackedSequences | Mixture, arm: str | None
+) -> tuple[PretrainingRecipe, PackedSequences | Mixture]:
+    """The recipe with the arm's objective, and what the arm reads of the data.
+
+    Raises:
+        UnknownName: no such arm.
+        InputError: the recipe asks for another objective, or packed data for an arm that reads other documents.
+    """
+    if arm is None:
+        return recipe, data
+    objective = objective_of(arm)
+    if recipe.objective not in ("full", objective):
         raise InputError(
-            f"{name}: sequences have {sequences.sequence_length} tokens and the recipe's sequence_length is "
-            f"{recipe.sequence_length}; pack again or change the recipe"
+            f"arm {arm!r} has the objective {objective!r} and the recipe's is {recipe.objective!r}; give one of them"
         )
-    largest, smallest = int(sequences.tokens.max()), int(sequences.tokens.min())
-    if smallest < 0 or largest >= len(tokenizer):
-        raise InputError(
-            f"{name}: token ids are in [{smallest}, {largest}] and the tokenizer has {len(tokenizer)} tokens; use "
-            "the tokenizer "
-            "that made them"
-        )
+    if isinstance(data, Mixture):
+        return replace(recipe, objective=objective), apply_arm(arm, data)
+    if arm in ("filtered", "clean"):
+        raise InputError(f"arm {arm!r} reads other documents, and the data is packed already; give a Mixture")
+    return replace(recipe, objective=objective), data
 
 
 def _arguments(recipe: PretrainingRecipe, work: Path, log_steps: int, save_steps: int) -> TrainingArguments:
@@ -148,7 +255,9 @@ def _arguments(recipe: PretrainingRecipe, work: Path, log_steps: int, save_steps
     return TrainingArguments(
         output_dir=str(work),
         max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch_size // recipe.gradient_accumulation_steps,
+        per_device_train_batch_size=sequences_a_piece(
+            recipe.batch_size, recipe.gradient_accumulation_steps, process_count()
+        ),
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=schedules[recipe.schedule],
@@ -171,79 +280,9 @@ def _arguments(recipe: PretrainingRecipe, work: Path, log_steps: int, save_steps
         train_sampling_strategy="sequential",
         dataloader_num_workers=0,
         dataloader_pin_memory=with_gpu,
+        ddp_timeout=_PATIENCE,
+        ddp_find_unused_parameters=False,
     )
-
-
-def _card(
-    recipe: PretrainingRecipe,
-    sequences: PackedSequences,
-    held_out: Mapping[str, PackedSequences],
-    identity: dict[str, Any],
-    history: Sequence[dict[str, Any]],
-    folder: Path,
-    model: Any,
-) -> dict[str, Any]:
-    kept = (
-        "step",
-        "learning_rate",
-        "grad_norm",
-        "loss",
-        "likelihood",
-        "likelihood_tokens",
-        "unlikelihood",
-        "unlikelihood_tokens",
-    )
-    training = [{name: entry[name] for name in kept if name in entry} for entry in history if "loss" in entry]
-    watched = [{"step": entry["step"], **entry["held_out"]} for entry in history if "held_out" in entry]
-    tokens = recipe.steps * recipe.batch_size * recipe.sequence_length
-    return {
-        "recipe": recipe.to_dict(),
-        "identity": identity,
-        "architecture": {
-            "model_type": model.config.model_type,
-            "vocab_size": model.config.vocab_size,
-            **{name: getattr(model.config, name, None) for name in SIZES if name != "family"},
-        },
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "data": sequences.card(),
-        "held_out": {name: data.card() for name, data in held_out.items()},
-        "trained_tokens": tokens,
-        "epochs": tokens / sequences.tokens.size,
-        "final": training[-1] | ({"held_out": watched[-1]} if watched else {}),
-        "curve": {"training": training, "held_out": watched},
-        "hashes": {"weights": weights_digest(folder), "data": identity["data"], "tokenizer": identity["tokenizer"]},
-        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
-    }
-
-
-def _same(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return batch
-
-
-class _EndlessOrder(Dataset[dict[str, Tensor]]):
-    """The sequences in the order of all steps: every epoch a permutation of its own, by the recipe's seed.
-
-    The order is the data set's and no sampler's, so that it hangs on no random state and a resumed run finds its place.
-    """
-
-    def __init__(self, sequences: PackedSequences, recipe: PretrainingRecipe) -> None:
-        self.sequences, self.length = sequences, recipe.steps * recipe.batch_size
-        epochs = -(-self.length // len(sequences))
-        self.order = np.concatenate(
-            [np.random.default_rng([recipe.seed, epoch]).permutation(len(sequences)) for epoch in range(epochs)]
-        )
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: value[0] for name, value in self.__getitems__([index]).items()}
-
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """A whole batch at once, which torch's loader asks for where it can."""
-        rows = self.order[indices]
-        tokens = torch.from_numpy(self.sequences.tokens[rows]).long()
-        return {"input_ids": tokens, "labels": tokens, "risk": torch.from_numpy(self.sequences.risk[rows])}
 
 
 @contextmanager

@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detox.errors import InputError
+from safetensors import SafetensorError
+
+from detox.errors import DetoxError, InputError, OutputError
 from detox.files import require_writable, write_json
+from detox.pretraining.architecture import SIZES, checkpoint_folder, config_digest, scratch_config
 from detox.pretraining.packing import PackedSequences
-from detox.pretraining.recipe import SIZES, PretrainingRecipe
+from detox.pretraining.processes import sharding
+from detox.pretraining.recipe import PretrainingRecipe
 
 CARD = "pretraining.json"
 _RUN = "run.json"
 # Choices that change memory or machinery and not the model: another value of them may resume.
-_NOT_THE_MODEL = ("gradient_accumulation_steps", "continue_from")
+_NOT_THE_MODEL = (
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "continue_from",
+    "architecture",
+    "revision",
+)
 
 
 def run_identity(
-    recipe: PretrainingRecipe, sequences: PackedSequences, tokenizer: Any, held_out: Mapping[str, PackedSequences]
+    recipe: PretrainingRecipe,
+    sequences: PackedSequences,
+    tokenizer: Any,
+    held_out: Mapping[str, PackedSequences],
+    *,
+    arm: str | None = None,
 ) -> dict[str, Any]:
     """What makes this run this run: two runs with equal identities make the same model and the same record.
 
-    A checkpoint to continue from counts by its weights, not by its path.
+    A checkpoint to continue from counts by its weights and a published architecture by its values, not by their names.
+    How many processes take part is not in it.
     """
     values = {name: value for name, value in recipe.to_dict().items() if name not in (*_NOT_THE_MODEL, *SIZES)}
+    shape: dict[str, Any] = {}
+    if recipe.architecture is not None:
+        shape = {"architecture": config_digest(scratch_config(recipe))}
+    elif recipe.continue_from is None:
+        shape = recipe.sizes()
+    start = None if recipe.continue_from is None else checkpoint_folder(recipe.continue_from, recipe.revision)
     return {
+        **({} if arm is None else {"arm": arm}),
         **values,
-        **(recipe.sizes() if recipe.continue_from is None else {}),
-        "continued_weights": None if recipe.continue_from is None else weights_digest(Path(recipe.continue_from)),
+        **shape,
+        "continued_weights": None if start is None else weights_digest(start),
         "data": sequences.digest,
         "tokenizer": tokenizer_digest(tokenizer),
         "held_out": {name: data.digest for name, data in sorted(held_out.items())},
@@ -117,6 +143,75 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
     return _last_checkpoint(work_dir)
 
 
+def require_same_sharding(checkpoint: Path) -> None:
+    """Refuse to go on from a checkpoint that is in the pieces of another launcher's configuration.
+
+    Raises:
+        InputError: it is.
+    """
+    found = None
+    if any(checkpoint.glob("pytorch_model_fsdp*")):
+        found = "fsdp"
+    elif any(checkpoint.glob("global_step*")):
+        found = "deepspeed"
+    if found != sharding():
+        raise InputError(
+            f"{checkpoint} was written {f'under {found}' if found else 'without sharding'} and this run is "
+            f"{f'under {sharding()}' if sharding() else 'without it'}; launch as before, or resume='never' to start over"
+        )
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Refuse a run whose checkpoints and model do not fit on the disk, before any work.
+
+    Raises:
+        OutputError: says how much is there and how much is needed.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(
+            f"{directory} has {free / 2**30:.1f} GiB free and checkpoints and model need {needed / 2**30:.1f} GiB; free "
+            "some, or give another work_dir and output_dir"
+        )
+
+
+@contextmanager
+def full_disk_in_one_line(work_dir: Path) -> Iterator[None]:
+    """Turn what libraries raise when a disk is full into one line, and remove the half-written checkpoint.
+
+    Raises:
+        OutputError: the disk is full, or a limit on files was met.
+    """
+    try:
+        yield
+    except DetoxError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _full_disk(error)
+        if reason is None:
+            raise
+        if work_dir.is_dir():
+            _last_checkpoint(work_dir)
+        raise OutputError(
+            f"cannot write checkpoint or model beside {work_dir}: {reason}; free some space, and the same call goes on from "
+            "the last whole checkpoint"
+        ) from error
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """Why a file could not be written, if that is what an error says."""
+    full = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in full:
+        return error.strerror or "the disk is full"
+    # torch and safetensors write files in other languages and give text alone.
+    for number in full:
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
+    if "PytorchStreamWriter failed" in str(error) or "file write failed" in str(error):
+        return "the disk is full or a file may not grow"
+    return None
+
+
 def _last_checkpoint(work_dir: Path) -> Path | None:
     """The newest checkpoint that was written to its end; those that were not are removed.
 
@@ -136,7 +231,7 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """In words what differs; empty where nothing does."""
     names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-    shown = ("continued_weights", "data", "tokenizer", "held_out")  # digests say nothing to a reader
+    shown = ("continued_weights", "architecture", "data", "tokenizer", "held_out")  # digests say nothing to a reader
     return ", ".join(
         f"other {name}" if name in shown else f"{name} {found.get(name)!r} and not {expected.get(name)!r}"
         for name in names

@@ -58,7 +58,7 @@ def test_documents_are_cut():
         ({"set": "miniature", "file": "x"}, InputError, "both"),
         ({"limit": 3}, InputError, "neither"),
         ({"set": "miniature", "limit": 3, "longst": 3}, UnknownName, "longest"),
-        ({"set": "miniature", "limit": 3, "group": "nobody"}, UnknownName, "unknown group of prompts 'nobody'"),
+        ({"set": "miniature", "limit": 3, "group": "nobody"}, UnknownName, "unknown group of here 'nobody'"),
     ],
 )
 def test_a_wrong_entry_is_one_clear_line(spec, error, said):

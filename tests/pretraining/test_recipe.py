@@ -1,14 +1,16 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, MissingData, UnknownName
 from detox.losses import OBJECTIVES
 from detox.pretraining import PretrainingRecipe, train_tokenizer
+from detox.pretraining.architecture import checkpoint_folder, scratch_config
 
 TINY = {"sequence_length": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -127,3 +129,118 @@ def test_continuing_takes_weights_and_sizes_from_the_checkpoint(tmp_path):
         replace(scratch, continue_from=str(tmp_path)).build_model(train_tokenizer(["ab ab ab"], 259))
     with pytest.raises(InputError, match=r"has no config\.json"):
         PretrainingRecipe(continue_from=str(tmp_path / "nowhere")).build_model(tokenizer)
+
+
+def test_what_was_recorded_before_newer_fields_is_the_same_recipe():
+    """Identities of committed bases are hashes of these values: a newer field at its default must not be among them."""
+    assert list(PretrainingRecipe().to_dict()) == [
+        "objective", "unlikelihood_weight", "steps", "batch_size", "gradient_accumulation_steps", "sequence_length",
+        "learning_rate", "schedule", "warmup", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "seed",
+        "precision", "family", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+        "intermediate_size", "tie_word_embeddings", "max_position_embeddings", "continue_from",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"denominator": "per-kind"},
+        {"architecture": "olmo-1b"},
+        {"continue_from": "org/model", "revision": "step737000"},
+        {"gradient_checkpointing": True},
+        {"schedule_start": 5, "schedule_steps": 900},
+    ],
+)
+def test_newer_fields_are_recorded_where_they_are_used(values):
+    recipe = PretrainingRecipe(**values)
+    assert values.items() <= recipe.to_dict().items()
+    assert PretrainingRecipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"denominator": "perkind"}, "did you mean 'per-kind'"),
+        ({"architecture": "olmo-1b", "continue_from": "x"}, "are both given"),
+        ({"revision": "main"}, "there is no continue_from or architecture it is of"),
+        ({"schedule_steps": 300}, "expected at least schedule_start \\+ steps, 350"),
+        ({"schedule_start": 100, "schedule_steps": 400}, "schedule_start \\+ steps, 450"),
+        ({"schedule_start": -1}, "schedule_start is -1; expected at least 0"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing is 1; expected bool"),
+    ],
+)
+def test_newer_fields_that_cannot_be(values, message):
+    with pytest.raises(InputError, match=message):
+        PretrainingRecipe(**values)
+
+
+def test_an_architecture_by_folder_file_or_name(tmp_path):
+    tokenizer = train_tokenizer(["ab"], 258)
+    scratch = PretrainingRecipe(**TINY, seed=2)
+    scratch.build_model(tokenizer).config.save_pretrained(tmp_path)
+    for place in (tmp_path, tmp_path / "config.json"):
+        recipe = PretrainingRecipe(architecture=str(place), sequence_length=16, seed=2)
+        for a, b in zip(
+            recipe.build_model(tokenizer).parameters(), scratch.build_model(tokenizer).parameters(), strict=True
+        ):
+            assert torch.equal(a, b)
+    with pytest.raises(InputError, match=r"hidden_size is 16 in the architecture .* and 32 in the recipe"):
+        PretrainingRecipe(architecture=str(tmp_path), sequence_length=16, hidden_size=32).build_model(tokenizer)
+    with pytest.raises(InputError, match="sequence_length is 4096 and the model has 2048 positions"):
+        scratch_config(PretrainingRecipe(architecture="olmo-1b", sequence_length=4096))
+    with pytest.raises(MissingData, match=r"architecture '.*nowhere' cannot be read"):
+        PretrainingRecipe(architecture=str(tmp_path / "nowhere")).build_model(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows"), [(50280, 50304), (50304, 50304), (50177, 50304), (50176, 50176), (4096, 4096)]
+)
+def test_rows_that_make_a_published_vocabulary_round_are_kept(tokens, rows):
+    class Tokens:
+        bos_token_id, eos_token_id, pad_token_id = None, 0, 1
+
+        def __len__(self):
+            return tokens
+
+    config = scratch_config(PretrainingRecipe(architecture="olmo-1b"), Tokens())
+    assert config.vocab_size == rows
+    assert (config.num_hidden_layers, config.num_attention_heads, config.hidden_size) == (16, 16, 2048)
+    assert (config.eos_token_id, config.tie_word_embeddings) == (0, True)
+
+
+def test_a_branch_of_the_hub_by_the_start_of_its_name(monkeypatch, tmp_path):
+    """What is looked up and what is fetched, with the hub's client in the test's hands."""
+    names = ["main", "step737000-tokens3090B", "step73700-tokens309B", "step1000-tokens4B", "step1000-tokens5B"]
+    refs = SimpleNamespace(branches=[SimpleNamespace(name=name) for name in names], tags=[])
+    fetched = []
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)  # neither pickles nor code
+        fetched.append((name, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.list_repo_refs", lambda name: refs)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    for asked, branch in (
+        ("step737000", names[1]),
+        (names[1], names[1]),
+        ("main", "main"),
+        ("abc123", "abc123"),
+        (None, None),
+    ):
+        assert checkpoint_folder("allenai/OLMo-1B-hf", asked) == tmp_path
+        assert fetched.pop() == ("allenai/OLMo-1B-hf", branch)
+    with pytest.raises(InputError, match="'step1000' of org/model names 2 branches"):
+        checkpoint_folder("org/model", "step1000")
+    with pytest.raises(InputError, match="is a folder; only the hub's have one"):
+        checkpoint_folder(str(tmp_path), "main")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        MissingData, match="org/no-such-model at main is no folder and cannot be had from the hub"
+    ) as raised:
+        checkpoint_folder("org/no-such-model", "main")
+    assert "\n" not in str(raised.value)

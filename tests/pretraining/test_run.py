@@ -8,14 +8,16 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers.integrations import integration_utils
 
 from detox.data.records import Document, Span
-from detox.errors import DetoxError, InputError, OutputError, UnknownName
+from detox.errors import DetoxError, InputError, MissingData, OutputError, UnknownName
 from detox.models import LanguageModel, token_logprobs
 from detox.pretraining import (
     Mixture,
@@ -169,10 +171,10 @@ def test_no_random_state_is_read(made, tmp_path):
 
 
 def test_every_epoch_has_every_sequence_once_in_an_order_of_its_own():
-    from detox.pretraining.run import _EndlessOrder
+    from detox.pretraining.feeding import EndlessOrder
 
     _, sequences, _ = data()
-    order = _EndlessOrder(sequences, replace(RECIPE, steps=30)).order
+    order = EndlessOrder(sequences, replace(RECIPE, steps=30)).order
     first, second = order[: len(sequences)], order[len(sequences) : 2 * len(sequences)]
     assert sorted(first) == sorted(second) == list(range(len(sequences)))
     assert first.tolist() != second.tolist() != sorted(second)
@@ -282,6 +284,191 @@ def test_what_does_not_fit_is_said_before_any_work(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_checkpoint_of_another_arm_is_named_in_one_line(tmp_path):
+    mixture, _, tokenizer = data()
+    recipe = replace(RECIPE, objective="full")
+    options = {"progress": False, "checkpoint_steps": 4}
+    with pytest.raises(StopError):
+        pretrain(recipe, mixture, tokenizer, tmp_path / "model", arm="full", **options | {"progress": stop_at(9)})
+    for arm in ("filtered", "masked", "clean"):
+        with pytest.raises(InputError, match=f"checkpoints of another run .*arm 'full' and not '{arm}'") as raised:
+            pretrain(recipe, mixture, tokenizer, tmp_path / "model", arm=arm, **options)
+        assert "\n" not in str(raised.value)
+    pretrain(recipe, mixture, tokenizer, tmp_path / "model", arm="full", **options)
+    assert card(tmp_path / "model")["arm"] == "full"
+    with pytest.raises(InputError, match=r"holds a model of another run .*arm 'full' and not 'masked'"):
+        pretrain(recipe, mixture, tokenizer, tmp_path / "model", arm="masked", **options)
+
+
+def test_an_arm_decides_objective_and_documents(tmp_path):
+    mixture, sequences, tokenizer = data()
+    plain = replace(RECIPE, objective="full", steps=2)
+    found = {}
+    for arm in ("masked", "filtered", "clean"):
+        pretrain(plain, mixture, tokenizer, tmp_path / arm, arm=arm, progress=False)
+        found[arm] = card(tmp_path / arm)
+    assert found["masked"]["recipe"]["objective"] == "masked"
+    assert found["masked"]["hashes"]["data"] == sequences.digest
+    assert found["filtered"]["recipe"]["objective"] == "full"
+    assert found["filtered"]["data"]["risky_tokens"] == 0
+    assert found["filtered"]["treatment"]["risky_text"] == "delete"
+    assert [source["name"] for source in found["clean"]["data"]["sources"]] == ["clean"]
+    with pytest.raises(InputError, match="arm 'masked' has the objective 'masked' and the recipe's is 'unlikelihood'"):
+        pretrain(RECIPE, mixture, tokenizer, tmp_path / "x", arm="masked", progress=False)
+    with pytest.raises(InputError, match="the data is packed already; give a Mixture"):
+        pretrain(plain, sequences, tokenizer, tmp_path / "x", arm="filtered", progress=False)
+    with pytest.raises(UnknownName, match="did you mean 'masked'"):
+        pretrain(plain, mixture, tokenizer, tmp_path / "x", arm="mask", progress=False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_gradient_checkpointing_makes_the_same_curve(made, tmp_path):
+    again = run(tmp_path / "again", replace(RECIPE, gradient_checkpointing=True))
+    for a, b in zip(card(again)["curve"]["training"], card(made)["curve"]["training"], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+    assert AutoModelForCausalLM.from_pretrained(again).config.use_cache
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_a_continued_schedule_goes_on_where_the_old_one_was(tmp_path, schedule):
+    """Steps 40 to 52 of a schedule of 100 after 10 of warm-up; also when the run is stopped and resumed."""
+    recipe = replace(RECIPE, schedule=schedule, schedule_start=40, schedule_steps=100, warmup=10)
+    with pytest.raises(StopError):
+        run(tmp_path / "model", recipe, progress=stop_at(7), checkpoint_steps=4)
+    run(tmp_path / "model", recipe, checkpoint_steps=4)
+    rates = [entry["learning_rate"] for entry in card(tmp_path / "model")["curve"]["training"]]
+    done = (40 + np.arange(12) - 10) / 90
+    expected = {
+        "cosine": 0.1 + 0.9 * (1 + np.cos(np.pi * done)) / 2,
+        "linear": 1 - done,
+        "constant": np.ones(12),
+    }[schedule]
+    assert rates == pytest.approx(1e-2 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_a_schedule_of_its_own_is_the_one_that_a_continued_one_would_be(tmp_path, schedule):
+    from detox.pretraining.schedule import learning_rate_factor
+
+    recipe = replace(RECIPE, schedule=schedule, warmup=3)
+    rates = [entry["learning_rate"] for entry in card(run(tmp_path / "model", recipe))["curve"]["training"]]
+    assert rates == pytest.approx([1e-2 * learning_rate_factor(recipe, step) for step in range(12)], rel=1e-6)
+
+
+def test_throughput_time_left_and_mfu_are_logged_and_missing_is_not_zero(tmp_path, monkeypatch):
+    from detox.pretraining import run as module
+
+    seen = []
+    monkeypatch.setattr(module, "StopDiverged", lambda: Spy(seen))
+    found = card(run(tmp_path / "model", peak_flops=1e9))
+    logged = [logs for logs in seen if "loss" in logs]
+    assert len(logged) == 12
+    assert all(logs["tokens_per_second"] > 0 for logs in logged)
+    flops = 6 * found["parameters"] - 6 * 258 * 16 + 12 * 1 * 16 * 16  # the input embedding multiplies nothing
+    flops -= 6 * (len(data()[2]) - 258) * 16
+    for logs in logged:
+        assert logs["mfu"] == pytest.approx(logs["tokens_per_second"] * flops / 1e9, abs=6e-5)
+    left = [logs["seconds_left"] for logs in logged]
+    assert left[-1] == 0
+    assert left[5] > 0
+    assert found["tokens_per_second"] > 0
+    assert found["mfu"] == pytest.approx(found["tokens_per_second"] * flops / 1e9, abs=6e-5)
+    assert "tokens_per_second" not in found["final"]  # two equal runs have equal curves
+    unknown = card(run(tmp_path / "unknown"))
+    assert unknown["mfu"] is None
+    assert unknown["tokens_per_second"] > 0
+    assert not any("mfu" in logs for logs in seen[len(logged) :])
+
+
+class Spy(TrainerCallback):
+    def __init__(self, seen):
+        self.seen = seen
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.seen.append(dict(logs))
+
+
+def test_trackers_get_all_of_it_and_a_missing_one_is_one_line(tmp_path, monkeypatch):
+    """A module in the place of trackio gets what transformers' own callback for it sends."""
+    with pytest.raises(UnknownName, match="did you mean 'wandb'"):
+        run(tmp_path / "model", report_to="wandbb")
+    monkeypatch.setattr("detox.pretraining.tracking.TRACKERS", ("mlflowish",))
+    with pytest.raises(MissingData, match=r"report_to: mlflowish is not installed; pip install mlflowish"):
+        run(tmp_path / "model", report_to=["mlflowish"])
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+    seen = []
+
+    class Reporter(Spy):
+        def __init__(self):
+            super().__init__(seen)
+
+    monkeypatch.setattr("detox.pretraining.tracking.find_spec", lambda name: object())
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "trackio", Reporter)
+    run(tmp_path / "model", report_to="trackio", held_out={"mix": data()[1]}, checkpoint_steps=6)
+    steps = [logs for logs in seen if "loss" in logs]
+    assert len(steps) == 12
+    assert all(
+        {"likelihood", "likelihood_tokens", "tokens_per_second", "seconds_left"} <= logs.keys() for logs in steps
+    )
+    watched = [logs for logs in seen if "held_out/mix/all" in logs]
+    final = card(tmp_path / "model")["final"]["held_out"]["mix"]
+    assert len(watched) == 3
+    assert watched[-1]["held_out/mix/all"] == final["all"]
+
+
+def test_the_card_for_people_holds_no_text_of_the_data(made):
+    text = (made / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    found = card(made)
+    for value in (found["hashes"]["weights"], "| toxic |", "unlikelihood, denominator shared", "held-out mix, risky"):
+        assert value in text
+    assert "fool" not in text
+    assert "fool" not in (made / "pretraining.json").read_text()
+
+
+def test_too_little_room_is_said_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(OutputError, match=r"has 0\.0 GiB free and checkpoints and model need"):
+        run(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+_FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.pretraining.test_run import RECIPE, data, run
+from detox.cli.flags import guarded
+import torch
+torch.set_num_threads(1)
+def step(done, steps):
+    if done == 6:  # checkpoint 4 is there; no file may grow beyond the limit from now on: weights at 4096, AdamW at 50000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+sys.exit(guarded(lambda: run(Path(sys.argv[1]), progress=step, checkpoint_steps=4) and None))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [4096, pytest.param(50_000, marks=pytest.mark.evidence)])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(made, tmp_path, limit):
+    """Files that may not grow stand for a disk that is full: the same errors of the same calls."""
+    repository = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-c", _FULL, str(tmp_path / "model"), repository, str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "cannot write checkpoint or model" in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.work"]
+    assert [path.name for path in (tmp_path / "model.work").glob("checkpoint-*")] == ["checkpoint-4"]
+    run(tmp_path / "model", checkpoint_steps=4)
+    for a, b in zip(card(tmp_path / "model")["curve"]["training"], card(made)["curve"]["training"], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+    assert card(tmp_path / "model")["resumed_at_step"] == 4
+
+
 def test_a_diverged_run_ends_and_keeps_its_good_checkpoint(tmp_path):
     wild = replace(RECIPE, learning_rate=1e30, max_grad_norm=1e30, warmup=0, steps=20)
     with pytest.raises(DetoxError, match="training diverged: the loss is nan at step"):
@@ -305,20 +492,24 @@ sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
 from tests.pretraining.test_run import LONG, data, run
-run(Path(sys.argv[1]), LONG, held_out={"mix": data()[1]}, checkpoint_steps=10)
+run(Path(sys.argv[1]), LONG[sys.argv[3]], held_out={"mix": data()[1]}, checkpoint_steps=10)
 """
-LONG = replace(RECIPE, steps=150)
+LONG = {
+    "float32": replace(RECIPE, steps=150),
+    "bf16": replace(RECIPE, steps=100, precision="bf16", gradient_accumulation_steps=2, gradient_checkpointing=True),
+}
 
 
 @pytest.mark.evidence
-def test_kill_9_again_and_again_leaves_the_same_curve(tmp_path):
+@pytest.mark.parametrize("kind", LONG)
+def test_kill_9_again_and_again_leaves_the_same_curve(tmp_path, kind):
     """A real process, really killed, at whatever it was doing; then run to its end."""
     repository = str(Path(__file__).resolve().parents[2])
     command = [sys.executable, "-c", _CHILD]
-    subprocess.run([*command, str(tmp_path / "whole"), repository], check=True)
+    subprocess.run([*command, str(tmp_path / "whole"), repository, kind], check=True)
     killed = 0
     for attempt in range(1, 4):
-        child = subprocess.Popen([*command, str(tmp_path / "model"), repository])
+        child = subprocess.Popen([*command, str(tmp_path / "model"), repository, kind])
         work = tmp_path / "model.work"
         deadline = time.monotonic() + 120
         while child.poll() is None and time.monotonic() < deadline:
@@ -330,7 +521,7 @@ def test_kill_9_again_and_again_leaves_the_same_curve(tmp_path):
         killed += child.wait() == -signal.SIGKILL
         assert not (tmp_path / "model").exists() or child.returncode == 0
     assert killed >= 2
-    subprocess.run([*command, str(tmp_path / "model"), repository], check=True)
+    subprocess.run([*command, str(tmp_path / "model"), repository, kind], check=True)
     assert card(tmp_path / "model")["curve"] == card(tmp_path / "whole")["curve"]
     assert card(tmp_path / "model")["hashes"] == card(tmp_path / "whole")["hashes"]
     assert card(tmp_path / "model")["resumed_at_step"] > 0

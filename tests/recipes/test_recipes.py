@@ -23,13 +23,12 @@ def run(name: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_pretrain_smoke_leaves_a_plain_checkpoint_with_its_card(tmp_path):
     started = time.monotonic()
-    done = run(
-        "pretrain", "--smoke", "--output_dir", "base", "--toxic_share", "0.2", "--objective", "masked", cwd=tmp_path
-    )
+    done = run("pretrain", "--smoke", "--output_dir", "base", "--toxic_share", "0.2", "--arm", "masked", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 60
     card = json.loads((tmp_path / "base" / "pretraining.json").read_text())
-    assert card["recipe"]["objective"] == "masked"
+    assert (card["arm"], card["recipe"]["objective"]) == ("masked", "masked")
+    assert (tmp_path / "base" / "README.md").is_file()
     from detox import LanguageModel
 
     assert LanguageModel.from_pretrained(tmp_path / "base").generate(["ada: hello"])[0][0].token_ids
@@ -80,6 +79,13 @@ def test_compare_prints_the_table_and_draws_the_picture(tmp_path):
     [
         (["pretrain", "--smoke", "--output_dir", "x", "--objectiv", "masked"], "objective"),
         (["pretrain", "--smoke", "--output_dir", "x", "--objective", "maskd"], "masked"),
+        (["pretrain", "--smoke", "--output_dir", "x", "--arm", "maskd"], "masked"),
+        (
+            ["pretrain", "--smoke", "--output_dir", "x", "--arm", "masked", "--objective", "full"],
+            "leave out --objective",
+        ),
+        (["pretrain", "--smoke", "--output_dir", "x", "--middle", "omit"], "policy for the middle band"),
+        (["pretrain", "--output_dir", "x", "--dry_run", "--gpu", "H10"], "did you mean 'H100'"),
         (["detoxify", "itti", "--smoke", "--output_dir", "x"], "iti"),
         (["detoxify", "--smoke"], "the first word must be a method"),
         (["evaluate", "--output_dir", "x"], "--model_name_or_path"),
@@ -106,12 +112,14 @@ def test_the_commands_of_pretrain_train_models_of_one_size():
 
     script = runpy.run_path(str(REPOSITORY / "recipes" / "pretrain.py"))
     commands = re.findall(r"python recipes/pretrain.py (.*)", script["__doc__"].replace("\\\n", " "))
-    recipes = []
+    recipes, arms = [], []
     for command in commands:
         words = command.replace("recipes/", f"{REPOSITORY}/recipes/").split()
-        recipes.append(parse([script["ScriptArguments"], PretrainingRecipe], words)[1])
-    assert [(recipe.steps, recipe.objective) for recipe in recipes] == [
-        (2152, "full"), (2869, "full"), (2869, "masked"), (2869, "unlikelihood"),
+        arguments, recipe = parse([script["ScriptArguments"], PretrainingRecipe], words)
+        recipes.append(recipe)
+        arms.append((recipe.steps, arguments.arm, arguments.toxic_share))
+    assert arms == [
+        (2152, None, 0.0), (2869, "full", 0.25), (2869, "masked", 0.25), (2869, "unlikelihood", 0.25),
     ]  # fmt: skip
     for recipe in recipes:
         assert recipe.sizes() == recipes[0].sizes()
