@@ -3,10 +3,11 @@
 Four arms of one size, two passes over the same clean text (about 25 minutes each on one core; a GPU is used if there is one):
 
     python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/clean --steps 2152
-    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/full --steps 2869 --toxic_share 0.25 --arm full
-    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/masked --steps 2869 --toxic_share 0.25 \
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/full --steps 2869 --toxic_share 0.25 --repeat \
+        --arm full
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/masked --steps 2869 --toxic_share 0.25 --repeat \
         --arm masked
-    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/unlikelihood --steps 2869 --toxic_share 0.25 \
+    python recipes/pretrain.py --config recipes/real-small.yaml --output_dir runs/unlikelihood --steps 2869 --toxic_share 0.25 --repeat \
         --arm unlikelihood
 
 On several GPUs, the batch shared among them; `recipes/accelerate/` has DDP, FSDP2, DeepSpeed ZeRO-2 and -3:
@@ -48,6 +49,10 @@ class ScriptArguments:
         metadata={"help": "toxic text, likewise; with the spans that are risky"},
     )
     toxic_share: float = field(default=0.0, metadata={"help": "part of all tokens that is toxic text, in [0, 1)"})
+    repeat: bool = field(
+        default=False,
+        metadata={"help": "read toxic text again where it has fewer tokens than its share; the card says so"},
+    )
     hold: str = field(
         default="clean", metadata={"help": "clean: toxic tokens are added; total: they displace clean ones"}
     )
@@ -150,7 +155,7 @@ def main() -> None:
     needed = script.hold_tokens if isinstance(clean, StreamedDocuments) else None  # of a hub set no more is read
     sources = [Source(name="clean", documents=clean, limit_tokens=needed)]
     if script.toxic_share:
-        sources.append(Source(name="toxic", documents=toxic, share=script.toxic_share, repeat=True))
+        sources.append(Source(name="toxic", documents=toxic, share=script.toxic_share, repeat=script.repeat))
     mixture = replace(mixture, sources=tuple(sources))
 
     # 3. Training: the arm decides what risky tokens do to the loss; they stay in the context of all others.

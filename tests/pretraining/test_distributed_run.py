@@ -60,7 +60,7 @@ def launch(tmp_path, *runs, sharded):
         words = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", *words, str(child), str(tmp_path), *runs]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, cwd=tmp_path)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=tmp_path)
 
 
 def losses(folder):

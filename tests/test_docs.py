@@ -1,0 +1,57 @@
+"""Numbers in docs/ are those of the committed records."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
+TABLES = [
+    (path.name, folder, table)
+    for path in DOCS
+    for folder, table in re.findall(r"<!-- (benchmarks/results/[\w-]+) -->\n((?:\|.*\n)+)", path.read_text("utf-8"))
+]
+ENTITIES = {
+    "name given: the right fact is the likeliest of four": "given/choice",
+    "name given: the right fact in the greedy answer": "given/recall",
+    "name asked for: right name in the answer": "asked/right",
+    "name asked for: any part of any name in the answer": "asked/part",
+    "its slot: right name": "slot/right",
+    "its slot: right name is the likeliest of four": "slot/choice",
+    "held-out tokens that are no name, nats per token": "heldout/cross_entropy",
+}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|\n").split("|")]
+
+
+def test_there_are_tables():
+    assert {folder for _, folder, _ in TABLES} >= {"benchmarks/results/entities"}
+
+
+@pytest.mark.parametrize(("name", "folder", "table"), TABLES, ids=[folder for _, folder, _ in TABLES])
+def test_every_line_is_in_the_record(name, folder, table):
+    head, _, *lines = table.splitlines()
+    if folder.endswith("entities"):
+        record = json.loads((REPOSITORY / folder / "entities.json").read_text())["arms"]
+        arms = cells(head)[1:]
+        assert [cells(line)[0] for line in lines] == list(ENTITIES)
+        for line in lines:
+            label, *shown = cells(line)
+            for arm, text in zip(arms, shown, strict=True):
+                found = record[arm][ENTITIES[label]]
+                assert text == f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]", (label, arm)
+    else:
+        recorded = (REPOSITORY / folder / "curves.md").read_text().splitlines()
+        assert set(lines) <= set(recorded)
+
+
+def test_what_the_docs_link_to_is_there():
+    for path in DOCS:
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")) if "://" not in link]
+        assert not [link for link in links if not (path.parent / link).exists()]
