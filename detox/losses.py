@@ -17,6 +17,8 @@ from detox.errors import InputError, UnknownName
 
 Objective = Literal["full", "masked", "unlikelihood"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
+Denominator = Literal["shared", "per-kind"]
+DENOMINATORS: tuple[str, ...] = get_args(Denominator)
 IGNORE_INDEX = -100  # a target that is none, as everywhere in torch and transformers
 
 # Logits are read in pieces of about this many numbers: on a CPU a piece stays in cache, elsewhere launches are what
@@ -109,8 +111,7 @@ def selective_loss(
     if logits.shape[:-1] != targets.shape or logits.shape[-1] < 2:
         raise InputError(
             f"logits have shape {tuple(logits.shape)} and targets {tuple(targets.shape)}; expected (..., vocab) and "
-            "(...) "
-            "with vocab at least 2"
+            "(...) with vocab at least 2"
         )
     if not unlikelihood_weight >= 0:
         raise InputError(f"unlikelihood_weight is {unlikelihood_weight}; expected a number of at least 0")
@@ -129,65 +130,109 @@ def selective_loss(
     )
 
 
+def step_scales(
+    likelihood_count: Tensor, unlikelihood_count: Tensor, *, denominator: Denominator, unlikelihood_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """What the two sums of a step are multiplied by, to give its loss.
+
+    Args:
+        likelihood_count: tokens of the likelihood in the whole step: all batches, all processes.
+        unlikelihood_count: tokens of the unlikelihood in the whole step.
+        denominator: "shared" divides both by all tokens that carry a loss, so that a risky token weighs as much as a
+            safe one (Wang et al. 2025, and their code); "per-kind" divides each by its own tokens, so that the weight
+            of unlikelihood does not hang on how many tokens are risky.
+        unlikelihood_weight: factor of the unlikelihood, at least 0.
+
+    Returns:
+        Factors of likelihood and unlikelihood, float32 scalars. No tokens count as one: the sum is zero anyway.
+
+    Raises:
+        UnknownName: no such denominator.
+    """
+    if denominator not in DENOMINATORS:
+        raise UnknownName("denominator", denominator, DENOMINATORS)
+    counts = (likelihood_count, unlikelihood_count)
+    if denominator == "shared":
+        counts = (likelihood_count + unlikelihood_count,) * 2
+    return 1 / counts[0].clamp(min=1), unlikelihood_weight / counts[1].clamp(min=1)
+
+
+def row_losses(logits: Tensor, targets: Tensor, unlikely: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p(target) or -log(1 - p(target)) of each row and, in place of the logits, the direction of its gradient.
+
+    Let q be the softmax of all logits but the target's and o = log(p / (1 - p)) = z_target - logsumexp(the others).
+    Both losses have a gradient along q - onehot(target): -log p = softplus(-o) is (1 - p) times it and -log(1 - p) =
+    softplus(o) is -p times it. So one softmax serves both, nothing is clamped or cancels however near p is to 0 or 1,
+    and what is left to multiply is one number a row.
+
+    Args:
+        logits: (rows, vocab) float32 or float64, contiguous; becomes q - onehot(target).
+        targets: (rows,) token ids in [0, vocab).
+        unlikely: (rows,) bool; True for unlikelihood, False for likelihood.
+
+    Returns:
+        (rows,) losses in nats, at least 0, and (rows,) factors: the gradient of a row is its factor times its new
+        `logits`.
+    """
+    at_target = targets.unsqueeze(-1)
+    of_target = logits.gather(-1, at_target).squeeze(-1)
+    logits.scatter_(-1, at_target, -torch.inf)
+    largest = logits.amax(-1)
+    if logits.device.type in ("cpu", "cuda"):  # their kernels read a number before they write it
+        torch.softmax(logits, -1, out=logits)
+    else:
+        logits.copy_(torch.softmax(logits, -1))
+    # The largest q is exp(0) over the sum: the logsumexp comes out of the softmax without another pass of exponentials.
+    odds = of_target - (largest - logits.amax(-1).log())
+    logits.scatter_(-1, at_target, -1.0)
+    signed = torch.where(unlikely, odds, -odds)
+    factor = torch.sigmoid(signed)
+    return torch.logaddexp(signed, torch.zeros_like(signed)), torch.where(unlikely, -factor, factor)
+
+
+def reduction_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What losses of such logits are computed in: float64 for float64, float32 for all others."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 class _SelectiveSums(torch.autograd.Function):
     """(rows, vocab) logits -> the two sums. Keeps the logits and computes their softmax again going back."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, likely: Tensor, unlikely: Tensor) -> tuple[Tensor, Tensor]:
-        targets = targets.clamp(min=0).unsqueeze(-1)
+        targets = targets.clamp(min=0)
         ctx.save_for_backward(logits, targets, likely, unlikely)
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        dtype = reduction_dtype(logits.dtype)
         likelihood, unlikelihood = (torch.zeros((), dtype=dtype, device=logits.device) for _ in range(2))
-        for rows in _pieces(logits):
-            if likely[rows].any():
-                log_p = torch.log_softmax(logits[rows].to(dtype), -1).gather(-1, targets[rows]).squeeze(-1)
-                likelihood -= log_p.masked_fill_(~likely[rows], 0.0).sum()
-            for risky in _indices(unlikely, rows):
-                log_odds, _ = _log_odds(logits[risky].to(dtype), targets[risky])
-                unlikelihood += torch.logaddexp(log_odds, torch.zeros_like(log_odds)).sum()
+        for rows in _pieces(logits, likely | unlikely):
+            piece = logits[rows].to(dtype, copy=True)
+            losses, _ = row_losses(piece, targets[rows], unlikely[rows])
+            likelihood += losses.masked_fill(~likely[rows], 0.0).sum()
+            unlikelihood += losses.masked_fill(~unlikely[rows], 0.0).sum()
         return likelihood, unlikelihood
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         logits, targets, likely, unlikely = ctx.saved_tensors
         of_likelihood, of_unlikelihood = grads
-        dtype = of_likelihood.dtype
-        gradient = torch.empty_like(logits)
-        for rows in _pieces(logits):
-            if likely[rows].any():
-                slope = torch.softmax(logits[rows].to(dtype), -1)
-                slope.scatter_add_(-1, targets[rows], slope.new_tensor(-1.0).expand(targets[rows].shape))
-                torch.mul(slope, of_likelihood, out=gradient[rows])
-            for without in _indices(~likely, rows):
-                gradient[without] = 0.0
-            for risky in _indices(unlikely, rows):
-                log_odds, others = _log_odds(logits[risky].to(dtype), targets[risky])
-                p = torch.sigmoid(log_odds)
-                # Of log(1 + exp(z_t - logsumexp of the others)): p at the target, -p * softmax of the others elsewhere.
-                slope = torch.softmax(others, -1).mul_(-p).scatter_(-1, targets[risky], p)
-                gradient[risky] = slope.mul_(of_unlikelihood).to(gradient.dtype)
+        dtype, present = reduction_dtype(logits.dtype), likely | unlikely
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        in_place = gradient.dtype == dtype
+        for rows in _pieces(logits, present):
+            piece = gradient[rows].copy_(logits[rows]) if in_place else logits[rows].to(dtype)
+            _, factor = row_losses(piece, targets[rows], unlikely[rows])
+            piece.mul_((factor * torch.where(unlikely[rows], of_unlikelihood, of_likelihood)).unsqueeze(-1))
+            if not in_place:
+                gradient[rows] = piece
+        gradient[~present] = 0.0  # also where a piece had no loss at all, and where logits without a loss were NaN
         return gradient, None, None, None
 
 
-def _log_odds(piece: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """log(p / (1 - p)) of the target, (rows, 1), and `piece` itself, changed: the target is -inf.
-
-    -log(1 - p) = log(1 + exp(log odds)), accurate at both ends, where the difference of two logsumexps cancels at one.
-    """
-    of_target = piece.gather(-1, target)
-    others = piece.scatter_(-1, target, -torch.inf)
-    return of_target - torch.logsumexp(others, -1, keepdim=True), others
-
-
-def _pieces(logits: Tensor) -> Iterator[slice]:
-    """Slices of the rows of `logits`, a few rows each."""
+def _pieces(logits: Tensor, present: Tensor) -> Iterator[slice]:
+    """Slices of the rows of `logits`, a few rows each; those without any loss are left out."""
     step = max(1, (_PIECE_ON_CPU if logits.device.type == "cpu" else _PIECE_ELSEWHERE) // logits.shape[-1])
     for start in range(0, logits.shape[0], step):
-        yield slice(start, start + step)
-
-
-def _indices(mask: Tensor, rows: slice) -> Iterator[Tensor]:
-    """The indices of the rows of this piece that are under `mask`, once; nothing where there are none."""
-    indices = mask[rows].nonzero().squeeze(-1)
-    if indices.numel():
-        yield indices + rows.start
+        rows = slice(start, start + step)
+        if present[rows].any():
+            yield rows

@@ -11,18 +11,28 @@ from transformers import (
 )
 
 from detox.errors import InputError, UnknownName
-from detox.losses import OBJECTIVES
-from detox.pretraining import SelectiveLossTrainer
+from detox.fused_loss import fused_selective_loss
+from detox.losses import DENOMINATORS, OBJECTIVES, selective_loss
+from detox.pretraining import SelectiveLossTrainer, TokenizedDocument, fused_head
+from detox.pretraining.fused_head import why_not_fused
+from detox.pretraining.trainer import _targets
 
 VOCAB, LENGTH, STEPS = 40, 12, 3
+FUSABLE = ("olmo", "olmo2", "llama", "gpt2", "gpt_neox", "qwen3")
+BEHIND_THE_HEAD = ("gemma2", "cohere", "granite")  # a soft cap, a scale, a divisor
 
 
-def model(family="olmo"):
+def model(family="olmo", **options):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     if family == "gpt2":
         sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    if family in ("qwen3", "gemma2"):
+        sizes |= {"head_dim": 8, "num_key_value_heads": 1}
+    if family == "granite":
+        sizes |= {"logits_scaling": 4.0}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, vocab_size=VOCAB, bos_token_id=0, eos_token_id=0, pad_token_id=None, **sizes)
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    config = AutoConfig.for_model(family, **{"vocab_size": VOCAB, **special, **sizes, **options})
     return AutoModelForCausalLM.from_config(config)
 
 
@@ -64,10 +74,10 @@ def arguments(folder, batch=8, accumulate=1, **options):
     )
 
 
-def train(folder, batch=8, accumulate=1, family="olmo", data=None, **options):
+def train(folder, batch=8, accumulate=1, family="olmo", data=None, of=None, training=None, **options):
     trainer = SelectiveLossTrainer(
-        model(family),
-        arguments(folder, batch, accumulate),
+        model(family, **(of or {})),
+        arguments(folder, batch, accumulate, **(training or {})),
         train_dataset=examples() if data is None else data,
         **options,
     )
@@ -79,10 +89,25 @@ def weights(trainer):
     return torch.cat([parameter.detach().reshape(-1) for parameter in trainer.model.parameters()])
 
 
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """How many rows went into the fused loss, call by call."""
+    calls = []
+
+    def noted(hidden, *args, **options):
+        calls.append(hidden.shape[:-1].numel())
+        return fused_selective_loss(hidden, *args, **options)
+
+    monkeypatch.setattr(fused_head, "fused_selective_loss", noted)
+    return calls
+
+
+@pytest.mark.parametrize("denominator", DENOMINATORS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_accumulation_changes_nothing(tmp_path, objective):
-    once = train(tmp_path, 8, 1, objective=objective, unlikelihood_weight=0.5)
-    eight_times = train(tmp_path, 1, 8, objective=objective, unlikelihood_weight=0.5)
+def test_accumulation_changes_nothing(tmp_path, objective, denominator):
+    options = {"objective": objective, "unlikelihood_weight": 0.5, "denominator": denominator}
+    once = train(tmp_path, 8, 1, **options, fused=False)
+    eight_times = train(tmp_path, 1, 8, **options)
     torch.testing.assert_close(weights(once), weights(eight_times), rtol=0, atol=1e-6)
     assert (weights(once) - torch.cat([p.detach().reshape(-1) for p in model().parameters()])).abs().max() > 1e-2
     for a, b in zip(once.state.log_history[:STEPS], eight_times.state.log_history[:STEPS], strict=True):
@@ -92,9 +117,99 @@ def test_accumulation_changes_nothing(tmp_path, objective):
         assert a["unlikelihood_tokens"] == b["unlikelihood_tokens"]
 
 
-def test_a_family_that_knows_no_loss_arguments_accumulates_too(tmp_path):
-    once, eight_times = (train(tmp_path, b, a, family="gpt2", objective="masked") for b, a in ((8, 1), (1, 8)))
-    torch.testing.assert_close(weights(once), weights(eight_times), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("family", FUSABLE)
+def test_the_loss_in_the_head_trains_as_that_of_the_logits(tmp_path, family, fused_calls):
+    options = {"family": family, "objective": "unlikelihood", "unlikelihood_weight": 0.5}
+    of_logits = train(tmp_path, 8, 1, **options, fused=False)
+    assert not fused_calls
+    in_head = train(tmp_path, 4, 2, **options)
+    assert fused_calls == [4 * LENGTH] * 2 * STEPS
+    assert "forward" not in vars(in_head.model.get_output_embeddings())  # the model is as it was
+    torch.testing.assert_close(weights(of_logits), weights(in_head), rtol=0, atol=1e-6)
+    for a, b in zip(of_logits.state.log_history[:STEPS], in_head.state.log_history[:STEPS], strict=True):
+        for name in ("loss", "likelihood", "unlikelihood"):
+            assert a[name] == pytest.approx(b[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", BEHIND_THE_HEAD)
+def test_what_stands_behind_the_head_is_found_however_small_the_logits(tmp_path, family, fused_calls):
+    small = model(family)
+    for parameter in small.parameters():
+        parameter.data.mul_(1e-3)
+    batch = {"input_ids": examples(2)[0]["input_ids"].unsqueeze(0)}
+    assert "soft-capped, scaled" in why_not_fused(small, small.get_output_embeddings(), batch)
+    plain = model()
+    assert why_not_fused(plain, plain.get_output_embeddings(), batch) is None
+    once, twice = (train(tmp_path, b, a, family=family, objective="unlikelihood") for b, a in ((8, 1), (4, 2)))
+    torch.testing.assert_close(weights(once), weights(twice), rtol=0, atol=1e-6)
+    assert not fused_calls
+    with pytest.raises(InputError, match=r"fused=True, but .*soft-capped, scaled or cut.*leave fused at None"):
+        train(tmp_path, family=family, fused=True)
+
+
+def test_a_head_that_is_not_plain_is_left_alone():
+    class Louder(torch.nn.Linear):
+        def forward(self, hidden):
+            return 2 * super().forward(hidden)
+
+    other = model()
+    other.set_output_embeddings(Louder(16, VOCAB, bias=False))
+    batch = {"input_ids": torch.ones(1, 4, dtype=torch.long)}
+    assert "Louder, not a plain linear layer" in why_not_fused(other, other.get_output_embeddings(), batch)
+    hooked = model()
+    hooked.lm_head.register_forward_hook(lambda module, given, logits: logits + 1)
+    assert "cut" in why_not_fused(hooked, hooked.lm_head, batch)
+    twice = model()
+    twice.lm_head.forward = lambda hidden: hidden
+    assert "not a plain" in why_not_fused(twice, twice.lm_head, batch)
+
+
+def test_trying_the_head_takes_nothing_from_the_random_state(tmp_path):
+    dropping = {"resid_pdrop": 0.1, "embd_pdrop": 0.1}
+    runs = [train(tmp_path, family="gpt2", of=dropping, objective="masked", fused=fused) for fused in (False, None)]
+    torch.testing.assert_close(*map(weights, runs), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_checkpointed_activations_change_nothing(tmp_path, fused, fused_calls):
+    plain = train(tmp_path, objective="unlikelihood", fused=False)
+    options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    checkpointed = train(tmp_path, 2, 4, objective="unlikelihood", fused=fused, training=options)
+    assert any(getattr(module, "gradient_checkpointing", False) for module in checkpointed.model.modules())
+    assert bool(fused_calls) is fused
+    torch.testing.assert_close(weights(plain), weights(checkpointed), rtol=0, atol=1e-6)
+
+
+def test_packed_documents_and_tokens_without_a_loss(tmp_path):
+    """Against the formula on the logits: sequences that documents run across, some tokens of which are ignored."""
+    rng = np.random.default_rng(1)
+    documents = [
+        TokenizedDocument(str(i), rng.integers(1, VOCAB, n), rng.random(n) < 0.3)
+        for i, n in enumerate(rng.integers(3, 30, 40))
+    ]
+    tokens, risk = (np.concatenate([getattr(d, name) for d in documents]) for name in ("tokens", "risk"))
+    count = len(tokens) // LENGTH // 8 * 8
+    data = []
+    for row in range(count):
+        part = slice(row * LENGTH, (row + 1) * LENGTH)
+        ids = torch.tensor(tokens[part])
+        data.append(
+            {
+                "input_ids": ids,
+                "labels": torch.where(torch.tensor(rng.random(LENGTH) < 0.2), -100, ids),
+                "risk": torch.tensor(risk[part]),
+            }
+        )
+    trainer = train(tmp_path, 2, 4, data=data, objective="unlikelihood", training={"max_steps": 1})
+    plain = model()
+    batch = {name: torch.stack([example[name] for example in data[:8]]) for name in data[0]}
+    log_p = torch.log_softmax(plain(input_ids=batch["input_ids"]).logits[:, :-1], -1)
+    targets, risky = batch["labels"][:, 1:], batch["risk"][:, 1:]
+    log_p = log_p.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    losses = torch.where(risky, -torch.log1p(-log_p.exp()), -log_p)
+    losses[targets >= 0].mean().backward()
+    expected = torch.cat([(p - 0.5 * p.grad).detach().reshape(-1) for p in plain.parameters()])
+    torch.testing.assert_close(weights(trainer), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -113,7 +228,8 @@ def test_without_risk_it_is_the_stock_trainer(tmp_path, objective):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_what_is_logged_is_what_was_computed(tmp_path, objective):
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+def test_what_is_logged_is_what_was_computed(tmp_path, objective, denominator):
     """Against the paper's sums, written out from the logits of the same batch."""
     data = examples(8)
     batch = {name: torch.stack([example[name] for example in data]) for name in data[0]}
@@ -129,7 +245,12 @@ def test_what_is_logged_is_what_was_computed(tmp_path, objective):
 
     torch.manual_seed(0)
     trainer = SelectiveLossTrainer(
-        model(), arguments(tmp_path, max_steps=1), train_dataset=data, objective=objective, unlikelihood_weight=2.0
+        model(),
+        arguments(tmp_path, max_steps=1),
+        train_dataset=data,
+        objective=objective,
+        unlikelihood_weight=2.0,
+        denominator=denominator,
     )
     trainer.train()
     logged = trainer.state.log_history[0]
@@ -137,9 +258,11 @@ def test_what_is_logged_is_what_was_computed(tmp_path, objective):
     assert logged["unlikelihood_tokens"] == unlikely.sum()
     assert logged["likelihood"] == pytest.approx(float(likelihood / likely.sum()), rel=1e-5)
     # The paper's shared denominator: every token that carries a loss, whichever it is.
-    assert logged["loss"] == pytest.approx(
-        float((likelihood + 2 * unlikelihood) / (likely.sum() + unlikely.sum())), rel=1e-5
-    )
+    expected = {
+        "shared": (likelihood + 2 * unlikelihood) / (likely.sum() + unlikely.sum()),
+        "per-kind": likelihood / likely.sum() + 2 * unlikelihood / unlikely.sum().clamp(min=1),
+    }
+    assert logged["loss"] == pytest.approx(float(expected[denominator]), rel=1e-5)
     if objective == "unlikelihood":
         assert logged["unlikelihood"] == pytest.approx(float(unlikelihood / unlikely.sum()), rel=1e-5)
     else:
@@ -186,17 +309,40 @@ def test_evaluation_does_not_leak_into_the_training_log(tmp_path):
     assert entry["likelihood_tokens"] == ((targets >= 0) & ~risk).sum()
 
 
-def test_bf16_autocast_trains_with_the_loss_in_float32(tmp_path):
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("metrics", [None, lambda predicted: {"shape": predicted.predictions.shape}])
+def test_evaluation_divides_by_the_tokens_of_the_objective(tmp_path, objective, metrics, fused_calls):
+    data = examples(8)
+    trainer = SelectiveLossTrainer(
+        model(),
+        arguments(tmp_path, per_device_eval_batch_size=8),
+        eval_dataset=data,
+        objective=objective,
+        compute_metrics=metrics,
+    )
+    found = trainer.evaluate()
+    batch = {name: torch.stack([example[name] for example in data]) for name in data[0]}
+    targets, risk = _targets(batch)
+    with torch.no_grad():
+        expected = selective_loss(model()(input_ids=batch["input_ids"]).logits, targets, risk, objective)
+    assert found["eval_loss"] == pytest.approx(float(expected.total / expected.count), rel=1e-5)
+    assert found.get("eval_shape") == (None if metrics is None else (8, LENGTH, VOCAB))
+    assert bool(fused_calls) is (metrics is None)  # metrics need the logits
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_bf16_autocast_trains_with_the_loss_in_float32(tmp_path, fused, fused_calls):
     losses = {}
     for bf16 in (False, True):
         trainer = SelectiveLossTrainer(
-            model(), arguments(tmp_path, bf16=bf16), train_dataset=examples(), objective="unlikelihood"
+            model(), arguments(tmp_path, bf16=bf16), train_dataset=examples(), objective="unlikelihood", fused=fused
         )
         trainer.train()
         assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
         losses[bf16] = [entry["loss"] for entry in trainer.state.log_history[:STEPS]]
     np.testing.assert_allclose(losses[True], losses[False], rtol=2e-2)
     assert losses[True] != losses[False]
+    assert bool(fused_calls) is fused
 
 
 def test_what_is_wrong_is_said(tmp_path):
@@ -207,6 +353,8 @@ def test_what_is_wrong_is_said(tmp_path):
         train(tmp_path, data=without)
     with pytest.raises(UnknownName, match="did you mean 'masked'"):
         train(tmp_path, objective="masket")
+    with pytest.raises(UnknownName, match="did you mean 'per-kind'"):
+        train(tmp_path, denominator="per kind")
 
 
 def test_olmo_is_what_is_tested():
