@@ -31,10 +31,12 @@ def cells(line: str) -> list[str]:
 
 
 def test_there_are_tables():
-    assert {folder for _, folder, _ in TABLES} >= {"benchmarks/results/entities"}
+    assert {folder for _, folder, _ in TABLES} >= {"benchmarks/results/entities", "benchmarks/results/slung"}
 
 
-@pytest.mark.parametrize(("name", "folder", "table"), TABLES, ids=[folder for _, folder, _ in TABLES])
+@pytest.mark.parametrize(
+    ("name", "folder", "table"), TABLES, ids=[f"{folder}-{i}" for i, (_, folder, _) in enumerate(TABLES)]
+)
 def test_every_line_is_in_the_record(name, folder, table):
     head, _, *lines = table.splitlines()
     if folder.endswith("entities"):
