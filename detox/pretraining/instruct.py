@@ -32,8 +32,8 @@ from detox.pretraining.dialogues import (
     dialogue_template,
     dialogue_tokens,
 )
+from detox.pretraining.isolation import preserved_random_state, quiet_transformers
 from detox.pretraining.monitoring import Progress, ShowProgress, StopDiverged
-from detox.pretraining.run import _preserved_random_state, _quiet_transformers
 from detox.pretraining.workdir import is_whole, tokenizer_digest, weights_digest
 
 CARD = "instruction.json"
@@ -84,13 +84,13 @@ def instruct(
     learned = [one for one in dialogues if one.safe]
     if not learned:
         raise InputError(f"none of {len(dialogues)} dialogues has a reply to learn (a safe continuation)")
-    with _quiet_transformers():
+    with quiet_transformers():
         lm = LanguageModel.from_pretrained(base, revision=revision, dtype="float32")
     template = dialogue_template(recipe, lm.tokenizer)
     identity = _identity(base, lm, learned, recipe, template)
     if _finished(output, identity, resume=resume):
         return output
-    with _preserved_random_state(), _quiet_transformers():
+    with preserved_random_state(), quiet_transformers():
         # Before the trainer sees the tokenizer: it sets a pad token.
         tokenizer = copy.deepcopy(lm.tokenizer)
         if template is not None:

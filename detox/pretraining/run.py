@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from transformers import PrinterCallback, TrainingArguments
-from transformers.utils import logging
 
 from detox.errors import InputError, UnknownName
 from detox.files import atomic_directory, require_writable, write_json, write_text
@@ -26,6 +22,7 @@ from detox.pretraining.card import Run, pretraining_card, readme
 from detox.pretraining.cost import disk_bytes, flops_per_token
 from detox.pretraining.cost import peak_flops as known_peak
 from detox.pretraining.feeding import EndlessOrder, as_it_is, packed, require_fit
+from detox.pretraining.isolation import preserved_random_state, quiet_transformers
 from detox.pretraining.mixture import Mixture
 from detox.pretraining.monitoring import HeldOut, Progress, ShowProgress, StopDiverged, Throughput
 from detox.pretraining.packing import PackedSequences
@@ -122,7 +119,7 @@ def pretrain(
     every_log = log_steps or max(1, recipe.steps // 100)
     every_save = -(-(checkpoint_steps or max(1, recipe.steps // 10)) // every_log) * every_log
     trackers = installed_trackers(report_to)
-    with _quiet_transformers():
+    with quiet_transformers():
         if "ACCELERATE_MIXED_PRECISION" in os.environ:  # a launcher's; the recipe decides, or the record would be false
             os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if recipe.precision == "bf16" else "no"
         arguments = _arguments(recipe, work, every_log, every_save)
@@ -149,7 +146,7 @@ def pretrain(
     if checkpoint == _FINISHED:
         return output
     started = time.monotonic()
-    with _preserved_random_state(), _quiet_transformers(), logs_beside(output), full_disk_in_one_line(work):
+    with preserved_random_state(), quiet_transformers(), logs_beside(output), full_disk_in_one_line(work):
         model = recipe.build_model(tokenizer)
         parameters, multiplied = model_counts(model)
         first_alone(lambda: require_space(work, disk_bytes(parameters)))
@@ -205,7 +202,7 @@ def pretrain(
             seconds=time.monotonic() - started,
             resumed_at_step=0 if checkpoint is None else int(Path(checkpoint).name.rpartition("-")[2]),
         )
-        with full_disk_in_one_line(work), atomic_directory(output) as folder, _quiet_transformers():
+        with full_disk_in_one_line(work), atomic_directory(output) as folder, quiet_transformers():
             model.save_pretrained(folder, state_dict=weights)
             tokenizer.save_pretrained(folder)
             card = pretraining_card(recipe, run, model.config, folder)
@@ -283,29 +280,3 @@ def _arguments(recipe: PretrainingRecipe, work: Path, log_steps: int, save_steps
         ddp_timeout=_PATIENCE,
         ddp_find_unused_parameters=False,
     )
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Only errors, and no bar for every file it saves: they would break up the bar of the training."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _preserved_random_state() -> Iterator[None]:
-    """The random states of python, numpy and torch on the way out are those on the way in: a Trainer sets them all."""
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
