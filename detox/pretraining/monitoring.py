@@ -104,7 +104,7 @@ class Throughput(TrainerCallback):  # type: ignore[misc]
         if self.peak is not None:
             found["mfu"] = round(found["tokens_per_second"] * self.flops_a_token / self.peak, 4)
         left = (state.max_steps - state.global_step) * self.tokens_a_step
-        found["seconds_left"] = round(left * self.seconds / self.tokens, 1)
+        found["seconds_left"] = round(left * self.seconds / self.tokens, 3)
         logs.update(found)
         state.log_history[-1].update(found)
         self._step = state.global_step
