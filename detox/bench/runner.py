@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detox.bench.bases import Base, Progress
+from detox.bench.bases import NOT_IN_FILE_NAMES, Base, Progress
 from detox.bench.cells import Cell, Store, base_identity, digest, exclusive, provenance
 from detox.bench.grid import Grid, Method
 from detox.data.contrasts import digest as contrasts_digest
@@ -260,7 +261,8 @@ class _BaseWork:
             self.fitted[method.name] = detoxifier
             return detoxifier
         key = digest({"base": self.identity, **self._fit_identity(method, detoxifier)})
-        folder = self.store.directory / "fits" / f"{self.base.name}--{method.name}--{key}"
+        name = re.sub(NOT_IN_FILE_NAMES, "_", f"{self.base.name}--{method.name}")
+        folder = self.store.directory / "fits" / f"{name}--{key}"
         stored = self._stored_fit(folder)
         if stored is not None:
             self.fitted[method.name] = stored
