@@ -93,7 +93,7 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
             points = [(share, point(found.by_seed)) for share, found in reductions if found is not None]
             if points:
                 _line(panels[1], points, f"{dialled}, +{price:g} nats", COLOURS[index])
-    panels[1].set_ylabel("part of the toxicity taken away, at one price in cross-entropy")
+    panels[1].set_ylabel("part of the toxicity taken away, at one price")
     panels[1].axhline(0, color="grey", linewidth=0.8)
     _heads(panels[2], curves, shares)
     bare = [(share, curves.rows(share=share)) for share in shares]
