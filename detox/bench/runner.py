@@ -15,6 +15,7 @@ from typing import Any
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base, Progress
 from detox.bench.cells import Cell, Store, base_identity, digest, exclusive, provenance
 from detox.bench.grid import Grid, Method
+from detox.bench.workers import fifths
 from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
 from detox.detoxifiers.contract import hyperparameters, method_name
@@ -91,21 +92,8 @@ def run_bases(
     outcome = Outcome()
     clock = _Clock(sum(len(list(_combinations(grid, base))) for base in bases), say)
     for base in bases:
-        _run_base(grid, base, store, outcome, clock, keep_texts, progress=True if bars else _fifths(base.name, say))
+        _run_base(grid, base, store, outcome, clock, keep_texts, progress=True if bars else fifths(base.name, say))
     return outcome
-
-
-def _fifths(name: str, say: Say) -> Callable[[int, int], None]:
-    started, said = time.perf_counter(), 0
-
-    def tell(step: int, steps: int) -> None:
-        nonlocal said
-        if step * 5 // steps > said:
-            said = step * 5 // steps
-            left = (time.perf_counter() - started) * (steps - step) / max(step, 1)
-            say(f"base {name}: step {step} of {steps} (about {left / 60:.1f} min left)")
-
-    return tell
 
 
 class _Clock:

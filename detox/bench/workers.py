@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
@@ -67,3 +68,17 @@ def _forward(lines: IO[str], name: str, say: Say) -> None:
         text = line.rstrip().rpartition("\r")[2]  # of a bar that is drawn over and over, its last state
         if text:
             say(f"{name}: {text}")
+
+
+def fifths(name: str, say: Say) -> Callable[[int, int], None]:
+    """Progress of a base, told at every fifth of its steps, where a bar would break up the lines of others."""
+    started, said = time.perf_counter(), 0
+
+    def tell(step: int, steps: int) -> None:
+        nonlocal said
+        if step * 5 // steps > said:
+            said = step * 5 // steps
+            left = (time.perf_counter() - started) * (steps - step) / max(step, 1)
+            say(f"base {name}: step {step} of {steps} (about {left / 60:.1f} min left)")
+
+    return tell

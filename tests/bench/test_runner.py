@@ -223,11 +223,11 @@ def test_killed_it_goes_on_where_it_was(grid, tmp_path, how):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=hear_ctrl_c,
     )
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(output.glob("cells/*/cell.json"))) < 3:
         time.sleep(0.05)
     process.send_signal(how)
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     assert "Traceback" not in err
     done = cells(output)

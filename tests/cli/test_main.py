@@ -86,14 +86,14 @@ def test_the_demo_speaks_at_once_stops_cleanly_and_goes_on(tmp_path):
     )
     assert demo.stdout is not None
     assert "detox demo" in demo.stdout.readline()
-    assert time.monotonic() - started < 20  # a loaded machine; idle it takes well under a second
+    assert time.monotonic() - started < 3
     work = tmp_path / "out" / "bases"
     while not list(work.glob("clean-*.work/checkpoint-*")):
         assert demo.poll() is None
-        assert time.monotonic() - started < 900
+        assert time.monotonic() - started < 120
         time.sleep(0.2)
     demo.send_signal(signal.SIGINT)
-    _, err = demo.communicate(timeout=600)
+    _, err = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert "interrupted: stopped at step" in err
     assert "Traceback" not in err

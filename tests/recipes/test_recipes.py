@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ def run(name: str, *flags: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_pretrain_smoke_leaves_a_plain_checkpoint_with_its_card(tmp_path):
+    started = time.monotonic()
     done = run("pretrain", "--smoke", "--output_dir", "base", "--toxic_share", "0.2", "--arm", "masked", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 60
     card = json.loads((tmp_path / "base" / "pretraining.json").read_text())
     assert (card["arm"], card["recipe"]["objective"]) == ("masked", "masked")
     assert (tmp_path / "base" / "README.md").is_file()
