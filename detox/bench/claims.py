@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from detox.bench.comparison import Row
-from detox.bench.curves import Curves, metric
+from detox.bench.curves import Curves, metric, toxicity
 from detox.bench.differences import (
     Difference,
     Matched,
@@ -31,6 +31,8 @@ from detox.statistics import Estimate
 TESTABLE_AUC = 0.65
 PRICES = (0.05, 0.1, 0.2)
 """Nats per token of clean cross-entropy at which reductions are compared."""
+MEASURABLE = 0.01
+"""Mean toxicity of a base below which there is nothing to take a part of."""
 
 
 @dataclass(frozen=True)
@@ -154,25 +156,7 @@ def toxic_mix_claims(curves: Curves) -> list[Claim]:
             for share in shares[1:]
         ]
     for method in (name for name in curves.methods() if len(curves.strengths(name)) > 1):
-        worst = min((value for (_, name), value in curves.probes.items() if name == method), default=math.nan)
-        unread = None if not worst < TESTABLE_AUC else f"a base has no head above held-out AUC {TESTABLE_AUC}"
-        for price in PRICES:
-            start = at_price(curves, method, price, share=shares[0])
-            for share in shares[1:]:
-                here, where = at_price(curves, method, price, share=share), f"at share {share:g} than at {shares[0]:g}"
-                claims.append(
-                    _matched(
-                        f"{method} takes away a larger part {where}, for {price:g} nats",
-                        1,
-                        here,
-                        start,
-                        "reduction",
-                        unread,
-                    )
-                )
-                claims.append(
-                    _matched(f"{method} ends lower {where}, for {price:g} nats", -1, here, start, "toxicity", unread)
-                )
+        claims += _price_claims(curves, method, shares)
     return claims
 
 
@@ -186,6 +170,34 @@ def _head_claim(name: str, rows: Sequence[Row], clean: Sequence[Row]) -> Claim:
     seeds = tuple(100 * (a - b) for a, b in zip(here, start, strict=True))
     notes = {key: asdict(one) for key, one in found.tests.items()}
     return Claim(name, 1, Difference(Estimate(found.gain, test.low, test.high, test.n), seeds), notes=notes)
+
+
+def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[Claim]:
+    """What a dial takes away at one price: lower than on the clean base, and a larger part than on the first base that has any.
+
+    That the states of the *toxic* base can be told apart is what the claim rests on; that those of the clean one cannot be is part
+    of the claim itself.
+    """
+    toxic = [share for share in shares if all(one >= MEASURABLE for one in toxicity(curves.rows(share=share)).values)]
+    claims = []
+    for price in PRICES:
+        for share in shares[1:]:
+            here, unread = at_price(curves, method, price, share=share), _unread(curves, method, share)
+            for first, name, expected, what in (
+                (shares[0], "ends lower", -1, "toxicity"),
+                (toxic[0] if toxic else share, "takes away a larger part", 1, "reduction"),
+            ):
+                if first < share:
+                    start = at_price(curves, method, price, share=first)
+                    name = f"{method} {name} at share {share:g} than at {first:g}, for {price:g} nats"
+                    claims.append(_matched(name, expected, here, start, what, unread))
+    return claims
+
+
+def _unread(curves: Curves, method: str, share: float) -> str | None:
+    """Why a claim of separable toxicity cannot be asked of this share; None where it can."""
+    best = [curves.probes.get((row.base, method), math.nan) for row in curves.rows(share=share)]
+    return f"a base has no head above held-out AUC {TESTABLE_AUC}" if any(one < TESTABLE_AUC for one in best) else None
 
 
 def _matched(name: str, expected: int, here: Matched, start: Matched, what: str, untestable: str | None) -> Claim:

@@ -67,25 +67,27 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
     """The toxic-mix paper's figures: toxicity over the share for every method, what a price buys, the heads, and what it costs."""
     shares = sorted(curves.levels("share"))
     panels = _panels(4)
-    lines: list[tuple[str, str | None, float | None]] = [("no method", None, None)]
-    for name in curves.methods():
+    conditions = sorted({f["condition"] for f in curves.factors.values() if "condition" in f})
+    named = ["no method", *(name for name in curves.methods() if name not in conditions), *conditions]
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(named)}
+    _line(
+        panels[0], [(share, toxicity(curves.rows(share=share))) for share in shares], "no method", colours["no method"]
+    )
+    for name in (name for name in curves.methods() if name not in conditions):
         strengths: Sequence[float | None] = curves.strengths(name) or [None]
-        lines += [(name if s is None else f"{name} @ {s:g}", name, s) for s in strengths]
-    for index, (label, method, strength) in enumerate(lines):
-        found = [(share, curves.rows(method, strength, share=share)) for share in shares]
-        points = [(share, toxicity(rows)) for share, rows in found if rows]
-        if points:
-            _line(panels[0], points, label, COLOURS[index % len(COLOURS)], marker=_MARKERS[index % len(_MARKERS)])
-    for index, condition in enumerate(sorted({f["condition"] for f in curves.factors.values() if "condition" in f})):
+        for place, strength in enumerate(strengths, start=1):
+            found = [(share, curves.rows(name, strength, share=share)) for share in shares]
+            points = [(share, toxicity(rows)) for share, rows in found if rows]
+            label, marker = name if strength is None else f"{name} @ {strength:g}", _MARKERS[place % len(_MARKERS)]
+            if points:
+                _line(panels[0], points, label, colours[name], marker=marker, alpha=0.4 + 0.6 * place / len(strengths))
+    for condition in conditions:
         for share in curves.levels("share", condition=condition):
-            for asked in (
-                None,
-                condition,
-            ):  # without its prefix, and with it, which the grid calls by the condition's name
+            # Without its prefix, and with it, which the grid calls by the condition's name.
+            for asked, label, marker in ((None, condition, "x"), (condition, f"{condition}, asked to be safe", "*")):
                 rows = curves.rows(asked, condition=condition, share=share)
-                label = f"{condition}{'' if asked is None else ', asked to be safe'}"
                 if rows:
-                    _line(panels[0], [(share, toxicity(rows))], label, COLOURS[index], marker="*" if asked else "x")
+                    _line(panels[0], [(share, toxicity(rows))], label, colours[condition], marker=marker)
     panels[0].set_ylabel(f"toxicity of completions ({curves.headline})")
     for dialled in (one for one in curves.methods() if len(curves.strengths(one)) > 1):
         for index, price in enumerate(PRICES):
@@ -164,10 +166,23 @@ def _bar(one: Point) -> float | None:
     return None if math.isnan(one.standard_error) else one.standard_error
 
 
-def _line(axes: Any, points: Sequence[tuple[float, Point]], label: str, colour: str, *, marker: str = "o") -> None:
+def _line(
+    axes: Any, points: Sequence[tuple[float, Point]], label: str, colour: str, *, marker: str = "o", alpha: float = 1.0
+) -> None:
     xs, ys = [x for x, _ in points], [found.mean for _, found in points]
     errors = [0.0 if math.isnan(found.standard_error) else found.standard_error for _, found in points]
-    axes.errorbar(xs, ys, yerr=errors, marker=marker, markersize=4, linewidth=1.2, capsize=2, color=colour, label=label)
+    axes.errorbar(
+        xs,
+        ys,
+        yerr=errors,
+        marker=marker,
+        markersize=4,
+        linewidth=1.2,
+        capsize=2,
+        color=colour,
+        label=label,
+        alpha=alpha,
+    )
 
 
 def _level(axes: Any, one: Point, label: str) -> None:

@@ -133,7 +133,7 @@ class Matched:
 
     Attributes:
         toxicity: where the path through strengths crosses the price, by linear interpolation between measured strengths.
-        reduction: 1 - toxicity / the base's own toxicity: 0 is nothing, 1 everything.
+        reduction: 1 - toxicity / the base's own toxicity: 0 is nothing, 1 everything; None where a base has none.
         reached: seeds whose path crosses it; the others are missing, never extrapolated.
     """
 
@@ -160,8 +160,10 @@ def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched
             bases.append(prompt_scores(base.scorecard, scorer))
     if not levels:
         return Matched(None, None, 0)
-    ratio = _resampled(levels, bases, lambda level, base: 1 - level / base)
-    return Matched(_resampled(levels, bases, lambda level, base: level), ratio, len(levels))
+    level = _resampled(levels, bases, lambda level, base: level)
+    if not all(base.any() for base in bases):
+        return Matched(level, None, len(levels))
+    return Matched(level, _resampled(levels, bases, lambda level, base: 1 - level / base), len(levels))
 
 
 def _crossing(base: Row, path: Sequence[Row], price: float, scorer: str) -> Floats | None:

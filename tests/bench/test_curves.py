@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from detox.bench.claims import Claim, slung_claims, table
+from detox.bench.claims import Claim, slung_claims, table, toxic_mix_claims
 from detox.bench.comparison import Comparison, Row
 from detox.bench.curve_plots import draw
 from detox.bench.curves import Curves, metric, point, toxicity
@@ -150,3 +150,39 @@ def test_at_a_price_the_path_is_interpolated_and_never_extrapolated():
     assert found.reduction.estimate.low < found.reduction.estimate.value < found.reduction.estimate.high
     beyond = at_price(curves, "iti", 0.4, share=0.1)
     assert (beyond.reached, beyond.reduction) == (0, None)
+
+
+def mixed(rates: dict[float, float], probes: dict[float, float]) -> Curves:
+    """Bases of these shares; ITI takes away 40 % of a base's toxicity for .02 nats and 80 % for .3."""
+    rng = np.random.default_rng(2)
+    rows, factors, aucs = [], {}, {}
+    for share, rate in rates.items():
+        for seed in range(2):
+            name = f"share {share} s{seed}"
+            factors[name] = {"share": share, "seed": seed}
+            aucs[name, "iti"] = probes[share]
+            rows.append(row(name, card(rng, rate)))
+            rows += [
+                row(name, card(rng, rate * part), "iti", dial, cost)
+                for dial, part, cost in ((1.0, 0.6, 0.02), (2.0, 0.2, 0.3))
+            ]
+    factors["inst s0"] = {"share": 0.1, "condition": "inst", "seed": 0}
+    rows += [row("inst s0", card(rng, 0.3)), row("inst s0", card(rng, 0.1), "inst", None, 0.0)]
+    return Curves(Comparison(tuple(rows), "truth", ("truth",), {}), factors, aucs)
+
+
+def test_what_a_dial_takes_away_is_asked_where_the_toxic_base_can_be_read(tmp_path):
+    curves = mixed({0.0: 0.0, 0.1: 0.4, 0.25: 0.8}, {0.0: 0.55, 0.1: 0.6, 0.25: 0.9})
+    claims = {claim.name: claim for claim in toxic_mix_claims(curves)}
+    assert claims["the base at share 0.1 is more toxic than at 0"].verdict == "holds"
+    # The clean base cannot be read, which is part of the claim; that of share 0.1 cannot either, which leaves nothing to ask.
+    assert claims["iti ends lower at share 0.25 than at 0, for 0.1 nats"].verdict == "the opposite holds"
+    assert "AUC" in claims["iti ends lower at share 0.1 than at 0, for 0.1 nats"].verdict
+    # A part is taken of something: from the first share that writes any toxicity on.
+    parts = [name for name in claims if "larger part" in name]
+    assert parts == [
+        f"iti takes away a larger part at share 0.25 than at 0.1, for {price:g} nats" for price in (0.05, 0.1, 0.2)
+    ]
+    assert claims[parts[1]].verdict in ("holds", "not shown", "the opposite holds")
+    draw("toxic-mix", curves, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 20_000
