@@ -103,10 +103,10 @@ def main() -> None:
     from detox.pretraining import Mixture, PretrainingRecipe, Source, Treatment, pretrain, train_tokenizer
     from detox.pretraining.architecture import checkpoint_folder
     from detox.pretraining.cost import cost
-    from detox.pretraining.processes import is_first, leave
     from detox.pretraining.run import for_arm
     from detox.pretraining.streaming import StreamedDocuments
     from detox.pretraining.streams import joined, open_documents
+    from detox.training.processes import is_first, leave
 
     script, recipe = parse([ScriptArguments, PretrainingRecipe], description=__doc__)
     mixture = Mixture(sources=(Source(name="clean", documents=()),), hold=script.hold, level=script.level, tokens=script.hold_tokens,

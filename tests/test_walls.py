@@ -13,7 +13,7 @@ LAYERS = {
     "errors": 0, "files": 0, "fused_loss": 0, "losses": 0, "statistics": 0,
     "models": 1,
     "data": 2, "scorers": 2,
-    "probing": 3,
+    "probing": 3, "training": 3,
     "detoxifiers": 4, "pretraining": 4, "evaluation": 4, "attacks": 4,
     "miniature": 5,
     "bench": 6,

@@ -13,7 +13,7 @@ from detox.miniature.tokenization import MAX_LENGTH, tokenizer
 from detox.pretraining import ARMS, Mixture, PretrainingRecipe, Source, apply_arm, objective_of, pretrain
 from detox.pretraining.conditioning import Condition
 from detox.pretraining.mixture import Hold
-from detox.pretraining.monitoring import Progress
+from detox.training.progress import Progress
 
 Size = Literal["demo", "test"]
 

@@ -9,7 +9,7 @@ from detox.errors import UnknownName
 from detox.miniature.entities import Author, authors, documents
 from detox.pretraining import Mixture, PretrainingRecipe, Source, pretrain, train_tokenizer
 from detox.pretraining.arms import apply_arm, objective_of
-from detox.pretraining.monitoring import Progress
+from detox.training.progress import Progress
 
 Size = Literal["full", "test"]
 

@@ -14,8 +14,8 @@ from detox.errors import InputError
 from detox.losses import IGNORE_INDEX
 from detox.pretraining.mixture import Mixture
 from detox.pretraining.packing import PackedSequences
-from detox.pretraining.processes import first_alone
 from detox.pretraining.recipe import PretrainingRecipe
+from detox.training.processes import first_alone
 
 
 def packed(

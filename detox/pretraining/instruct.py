@@ -32,9 +32,9 @@ from detox.pretraining.dialogues import (
     dialogue_template,
     dialogue_tokens,
 )
-from detox.pretraining.isolation import preserved_random_state, quiet_transformers
-from detox.pretraining.monitoring import Progress, ShowProgress, StopDiverged
 from detox.pretraining.workdir import is_whole, tokenizer_digest, weights_digest
+from detox.training.isolation import preserved_random_state, quiet_transformers
+from detox.training.progress import Progress, ShowProgress, StopDiverged
 
 CARD = "instruction.json"
 

@@ -22,18 +22,9 @@ from detox.pretraining.card import Run, pretraining_card, readme
 from detox.pretraining.cost import disk_bytes, flops_per_token
 from detox.pretraining.cost import peak_flops as known_peak
 from detox.pretraining.feeding import EndlessOrder, as_it_is, packed, require_fit
-from detox.pretraining.isolation import preserved_random_state, quiet_transformers
 from detox.pretraining.mixture import Mixture
-from detox.pretraining.monitoring import HeldOut, Progress, ShowProgress, StopDiverged, Throughput
+from detox.pretraining.monitoring import HeldOut
 from detox.pretraining.packing import PackedSequences
-from detox.pretraining.processes import (
-    allow_sharding_on_cpus,
-    device_name,
-    first_alone,
-    process_count,
-    sequences_a_piece,
-    sharding,
-)
 from detox.pretraining.recipe import PretrainingRecipe
 from detox.pretraining.schedule import ContinuedSchedule
 from detox.pretraining.tracking import installed_trackers, logs_beside
@@ -41,12 +32,21 @@ from detox.pretraining.trainer import SelectiveLossTrainer
 from detox.pretraining.workdir import (
     CARD,
     finished,
-    full_disk_in_one_line,
     open_work_dir,
     require_same_sharding,
-    require_space,
     run_identity,
 )
+from detox.training.checkpoints import full_disk_in_one_line, require_space
+from detox.training.isolation import preserved_random_state, quiet_transformers
+from detox.training.processes import (
+    allow_sharding_on_cpus,
+    device_name,
+    first_alone,
+    process_count,
+    sequences_a_piece,
+    sharding,
+)
+from detox.training.progress import Progress, ShowProgress, StopDiverged, Throughput
 
 Resume = Literal["auto", "never"]
 _FINISHED = "finished"

@@ -21,7 +21,7 @@ from detox.losses import (
     selective_loss,
     step_scales,
 )
-from detox.pretraining.fused_head import fused_head, why_not_fused
+from detox.training.fused_head import fused_head, why_not_fused
 
 
 def collate(examples: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from detox.errors import DetoxError, InputError, OutputError
+from detox.errors import InputError
 from detox.files import require_writable, write_json
 from detox.pretraining.architecture import SIZES, checkpoint_folder, config_digest, scratch_config
 from detox.pretraining.packing import PackedSequences
-from detox.pretraining.processes import sharding
 from detox.pretraining.recipe import PretrainingRecipe
+from detox.training.checkpoints import last_checkpoint
+from detox.training.processes import sharding
 
 CARD = "pretraining.json"
 _RUN = "run.json"
@@ -140,7 +136,7 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
             )
     require_writable(work_dir)
     write_json(run, identity)
-    return _last_checkpoint(work_dir)
+    return last_checkpoint(work_dir)
 
 
 def require_same_sharding(checkpoint: Path) -> None:
@@ -159,73 +155,6 @@ def require_same_sharding(checkpoint: Path) -> None:
             f"{checkpoint} was written {f'under {found}' if found else 'without sharding'} and this run is "
             f"{f'under {sharding()}' if sharding() else 'without it'}; launch as before, or resume='never' to start over"
         )
-
-
-def require_space(directory: Path, needed: int) -> None:
-    """Refuse a run whose checkpoints and model do not fit on the disk, before any work.
-
-    Raises:
-        OutputError: says how much is there and how much is needed.
-    """
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise OutputError(
-            f"{directory} has {free / 2**30:.1f} GiB free and checkpoints and model need {needed / 2**30:.1f} GiB; free "
-            "some, or give another work_dir and output_dir"
-        )
-
-
-@contextmanager
-def full_disk_in_one_line(work_dir: Path) -> Iterator[None]:
-    """Turn what libraries raise when a disk is full into one line, and remove the half-written checkpoint.
-
-    Raises:
-        OutputError: the disk is full, or a limit on files was met.
-    """
-    try:
-        yield
-    except DetoxError:
-        raise
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = _full_disk(error)
-        if reason is None:
-            raise
-        if work_dir.is_dir():
-            _last_checkpoint(work_dir)
-        raise OutputError(
-            f"cannot write checkpoint or model beside {work_dir}: {reason}; free some space, and the same call goes on from "
-            "the last whole checkpoint"
-        ) from error
-
-
-def _full_disk(error: BaseException) -> str | None:
-    """Why a file could not be written, if that is what an error says."""
-    full = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    if isinstance(error, OSError) and error.errno in full:
-        return error.strerror or "the disk is full"
-    # torch and safetensors write files in other languages and give text alone.
-    for number in full:
-        if os.strerror(number) in str(error):
-            return os.strerror(number)
-    if "PytorchStreamWriter failed" in str(error) or "file write failed" in str(error):
-        return "the disk is full or a file may not grow"
-    return None
-
-
-def _last_checkpoint(work_dir: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those that were not are removed.
-
-    A Trainer writes its state file last. A run killed while saving leaves a folder without it, or half of it.
-    """
-    complete: list[tuple[int, Path]] = []
-    for folder in work_dir.glob("checkpoint-*"):
-        try:
-            complete.append(
-                (int(json.loads((folder / "trainer_state.json").read_text("utf-8"))["global_step"]), folder)
-            )
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(folder)
-    return max(complete)[1] if complete else None
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -19,8 +19,8 @@ import torch
 
 from detox.losses import DENOMINATORS, OBJECTIVES
 from detox.pretraining import SelectiveLossTrainer
-from detox.pretraining.fused_head import fused_head, why_not_fused
 from detox.pretraining.trainer import _targets, collate
+from detox.training.fused_head import fused_head, why_not_fused
 from tests.conftest import REPOSITORY
 from tests.pretraining.test_trainer import LENGTH, STEPS, arguments, examples, model, weights
 

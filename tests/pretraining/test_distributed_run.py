@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from detox.errors import InputError, OutputError, UnknownName
-from detox.pretraining import processes
-from detox.pretraining.processes import first_alone, sequences_a_piece
+from detox.training import processes
+from detox.training.processes import first_alone, sequences_a_piece
 from tests.conftest import REPOSITORY
 from tests.pretraining.test_run import RECIPE, card, data, run
 
@@ -25,7 +25,7 @@ sys.path.insert(0, {repository!r})
 import torch
 torch.set_num_threads(1)
 from detox.pretraining import pretrain
-from detox.pretraining.processes import leave
+from detox.training.processes import leave
 from tests.pretraining.test_distributed_run import OPTIONS, SHORT
 from tests.pretraining.test_run import data, run
 

@@ -13,9 +13,10 @@ from transformers import (
 from detox.errors import InputError, UnknownName
 from detox.fused_loss import fused_selective_loss
 from detox.losses import DENOMINATORS, OBJECTIVES, selective_loss
-from detox.pretraining import SelectiveLossTrainer, TokenizedDocument, fused_head
-from detox.pretraining.fused_head import why_not_fused
+from detox.pretraining import SelectiveLossTrainer, TokenizedDocument
 from detox.pretraining.trainer import _targets
+from detox.training import fused_head
+from detox.training.fused_head import why_not_fused
 
 VOCAB, LENGTH, STEPS = 40, 12, 3
 FUSABLE = ("olmo", "olmo2", "llama", "gpt2", "gpt_neox", "qwen3")

@@ -1,0 +1,82 @@
+"""Checkpoints in a work directory: the last whole one, and what happens when the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from detox.errors import DetoxError, OutputError
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Refuse a run whose checkpoints and model do not fit on the disk, before any work.
+
+    Raises:
+        OutputError: says how much is there and how much is needed.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(
+            f"{directory} has {free / 2**30:.1f} GiB free and checkpoints and model need {needed / 2**30:.1f} GiB; free "
+            "some, or give another work_dir and output_dir"
+        )
+
+
+@contextmanager
+def full_disk_in_one_line(work_dir: Path) -> Iterator[None]:
+    """Turn what libraries raise when a disk is full into one line, and remove the half-written checkpoint.
+
+    Raises:
+        OutputError: the disk is full, or a limit on files was met.
+    """
+    try:
+        yield
+    except DetoxError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = _full_disk(error)
+        if reason is None:
+            raise
+        if work_dir.is_dir():
+            last_checkpoint(work_dir)
+        raise OutputError(
+            f"cannot write checkpoint or model beside {work_dir}: {reason}; free some space, and the same call goes on from "
+            "the last whole checkpoint"
+        ) from error
+
+
+def _full_disk(error: BaseException) -> str | None:
+    """Why a file could not be written, if that is what an error says."""
+    full = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in full:
+        return error.strerror or "the disk is full"
+    # torch and safetensors write files in other languages and give text alone.
+    for number in full:
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
+    if "PytorchStreamWriter failed" in str(error) or "file write failed" in str(error):
+        return "the disk is full or a file may not grow"
+    return None
+
+
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; those that were not are removed.
+
+    A Trainer writes its state file last. A run killed while saving leaves a folder without it, or half of it.
+    """
+    complete: list[tuple[int, Path]] = []
+    for folder in work_dir.glob("checkpoint-*"):
+        try:
+            complete.append(
+                (int(json.loads((folder / "trainer_state.json").read_text("utf-8"))["global_step"]), folder)
+            )
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(folder)
+    return max(complete)[1] if complete else None
