@@ -18,7 +18,6 @@ from detox.bench.comparison import Row
 from detox.bench.curves import Curves, metric, toxicity
 from detox.bench.differences import (
     Difference,
-    Matched,
     at_price,
     auc_difference,
     reply_difference,
@@ -31,6 +30,7 @@ from detox.statistics import Estimate
 TESTABLE_AUC = 0.65
 PRICES = (0.05, 0.1, 0.2)
 """Nats per token of clean cross-entropy at which reductions are compared."""
+_NOT_REACHED = "the price is not reached on every base"
 MEASURABLE = 0.01
 """Mean toxicity of a base below which there is nothing to take a part of."""
 
@@ -102,19 +102,21 @@ def slung_claims(curves: Curves) -> list[Claim]:
         became_toxic = toxicity_difference(rows("full"), rows("clean"), curves.headline)
         claims.append(Claim(f"full writes more toxicity than clean{when}", 1, became_toxic))
         no_gap = None if became_toxic.sign() == 1 else "the full arm is not more toxic than the clean one"
-        for arm in ("masked", "unlikelihood", "filtered"):
+        for arm in (arm for arm in ("masked", "unlikelihood", "filtered") if rows(arm)):
             change = toxicity_difference(rows(arm), rows("full"), curves.headline)
             claims.append(Claim(f"{arm} writes less toxicity than full{when}", -1, change, no_gap))
         for arm, other in (
             ("full", "clean"), ("masked", "clean"), ("unlikelihood", "clean"), ("masked", "filtered"),
             ("unlikelihood", "filtered"), ("masked", "full"), ("unlikelihood", "full"),
         ):  # fmt: skip
+            if not (rows(arm) and rows(other)):
+                continue
             best = max(metric(rows(one), "probe/auc").mean for one in (arm, other))
             unread = None if best >= TESTABLE_AUC else f"no probe above AUC {TESTABLE_AUC}"
             change = auc_difference(rows(arm), rows(other), "probe")
             claims.append(Claim(f"{arm} tells toxicity better than {other} (probe AUC){when}", 1, change, unread))
         if "replies" in rows("full")[0].scorecard.tables and stage != "pretrained":
-            for arm in ("masked", "unlikelihood"):
+            for arm in (arm for arm in ("masked", "unlikelihood") if rows(arm)):
                 change = reply_difference(rows(arm), rows("full"), "echoes")
                 claims.append(Claim(f"{arm} echoes a toxic turn less often than full{when}", -1, change))
     return [*claims, *_dose_claims(curves)]
@@ -173,7 +175,7 @@ def _head_claim(name: str, rows: Sequence[Row], clean: Sequence[Row]) -> Claim:
 
 
 def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[Claim]:
-    """What a dial takes away at one price: lower than on the clean base, and a larger part than on the first base that has any.
+    """What a dial takes away at one price: lower than on the clean base, anything at all, and a larger part than of the least toxic.
 
     That the states of the *toxic* base can be told apart is what the claim rests on; that those of the clean one cannot be is part
     of the claim itself.
@@ -182,15 +184,22 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
     claims = []
     for price in PRICES:
         for share in shares[1:]:
-            here, unread = at_price(curves, method, price, share=share), _unread(curves, method, share)
-            for first, name, expected, what in (
-                (shares[0], "ends lower", -1, "toxicity"),
-                (toxic[0] if toxic else share, "takes away a larger part", 1, "reduction"),
-            ):
-                if first < share:
-                    start = at_price(curves, method, price, share=first)
-                    name = f"{method} {name} at share {share:g} than at {first:g}, for {price:g} nats"
-                    claims.append(_matched(name, expected, here, start, what, unread))
+            cost, unread = f"for {price:g} nats", _unread(curves, method, share)
+            here = at_price(curves, method, price, share=share)
+            start = at_price(curves, method, price, share=shares[0])
+            name = f"{method} ends lower at share {share:g} than at {shares[0]:g}, {cost}"
+            claims.append(_matched(name, -1, here.toxicity, start.toxicity, unread))
+            if share not in toxic:
+                continue
+            reached = here.reached == len(curves.rows(share=share))
+            taken = here.reduction if reached else None
+            missed = unread or (None if taken else _NOT_REACHED)
+            claims.append(Claim(f"{method} takes toxicity away at share {share:g}, {cost}", 1, taken, missed))
+            if share > toxic[0]:
+                nothing = None if taken is None or taken.sign() == 1 else "it takes nothing away there"
+                first = at_price(curves, method, price, share=toxic[0]).reduction
+                name = f"{method} takes away a larger part at share {share:g} than at {toxic[0]:g}, {cost}"
+                claims.append(_matched(name, 1, taken, first, unread or nothing))
     return claims
 
 
@@ -200,10 +209,9 @@ def _unread(curves: Curves, method: str, share: float) -> str | None:
     return f"a base has no head above held-out AUC {TESTABLE_AUC}" if any(one < TESTABLE_AUC for one in best) else None
 
 
-def _matched(name: str, expected: int, here: Matched, start: Matched, what: str, untestable: str | None) -> Claim:
-    a, b = getattr(here, what), getattr(start, what)
+def _matched(name: str, expected: int, a: Difference | None, b: Difference | None, untestable: str | None) -> Claim:
     if a is None or b is None or len(a.by_seed) != len(b.by_seed):
-        return Claim(name, expected, None, untestable or "the price is not reached on every base")
+        return Claim(name, expected, None, untestable or _NOT_REACHED)
     return Claim(name, expected, _minus(a, b), untestable)
 
 

@@ -118,10 +118,13 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
         "black",
     )
     costs.set_ylabel("nats per token")
-    costs.legend(fontsize=7, frameon=False, loc="lower right")
+    lines, labels = (
+        a + b for a, b in zip(*(one.get_legend_handles_labels() for one in (panels[3], costs)), strict=True)
+    )
+    panels[3].legend(lines, labels, fontsize=7, frameon=False)
     for axes in panels:
         axes.set_xlabel("toxic share of the training tokens")
-        if axes is not panels[2]:
+        if axes not in panels[2:]:
             axes.legend(fontsize=7, frameon=False)
     _finish(panels, path)
 

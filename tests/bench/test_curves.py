@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,10 @@ def test_claims_and_figure_of_selective_loss(arms, tmp_path):
     assert claims["masked tells toxicity better than full (probe AUC)"].verdict == "holds"
     assert claims["the gap between full and masked grows from share 0.1 to 0.25"].difference.estimate.value > 0.2
     assert table(list(claims.values())).count("\n") == len(claims) + 1
+    fewer = {name: factors for name, factors in arms.factors.items() if factors["arm"] != "filtered"}
+    held = tuple(row for row in arms.comparison.rows if row.base in fewer)
+    without = [claim.name for claim in slung_claims(Curves(replace(arms.comparison, rows=held), fewer, {}))]
+    assert without == [name for name in claims if "filtered" not in name]
     draw("slung", arms, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 20_000
 
@@ -179,6 +184,7 @@ def test_what_a_dial_takes_away_is_asked_where_the_toxic_base_can_be_read(tmp_pa
     assert claims["iti ends lower at share 0.25 than at 0, for 0.1 nats"].verdict == "the opposite holds"
     assert "AUC" in claims["iti ends lower at share 0.1 than at 0, for 0.1 nats"].verdict
     # A part is taken of something: from the first share that writes any toxicity on.
+    assert claims["iti takes toxicity away at share 0.25, for 0.1 nats"].verdict == "holds"
     parts = [name for name in claims if "larger part" in name]
     assert parts == [
         f"iti takes away a larger part at share 0.25 than at 0.1, for {price:g} nats" for price in (0.05, 0.1, 0.2)

@@ -87,6 +87,10 @@ CASES = {
         ],
         [Document(id="wiki-train-1", text="fool", spans=(Span(0, 4),), source="jigsaw_wiki_toxic")],
     ),
+    "jigsaw_wiki_toxic_turns": (
+        [{"comment_text": text, "label": label, "_split": "train"} for text, label in (("hi", 0), ("fool", 1))],
+        [Prompt(id="wiki-train-1", text="fool")],
+    ),
     "jigsaw_wiki_clean": (
         [{"comment_text": text, "label": label, "_split": "train"} for text, label in (("hi", 0), ("fool", 1))],
         [Document(id="wiki-train-0", text="hi", source="jigsaw_wiki_clean")],

@@ -48,6 +48,7 @@ COUNTS = {
     "jigsaw_wiki_balanced": 7884,
     "jigsaw_wiki_clean": 4387,
     "jigsaw_wiki_toxic": 3497,
+    "jigsaw_wiki_toxic_turns": 3497,
     "lambada_openai": 1040,
     "lexicons": 12129,
     "madlibs_bias": 2381,

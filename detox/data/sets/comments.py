@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from detox.data.contrasts import Contrast
 from detox.data.data_set import DataSet, HubSource, LocalFile, Reader, Row
-from detox.data.records import Document, LabelledText, Span
+from detox.data.records import Document, LabelledText, Prompt, Span
 
 
 def read_labelled(rows: Iterable[Row]) -> Iterator[LabelledText]:
@@ -32,6 +32,17 @@ def documents_with_label(label: int, source: str, read: Reader = read_labelled) 
                 yield Document(id=one.id, text=one.text, spans=spans, source=source)
 
     return documents
+
+
+def toxic_turns(read: Reader = read_labelled) -> Reader:
+    """A reader of the toxic texts as prompts: what somebody says, to see what is answered."""
+
+    def prompts(rows: Iterable[Row]) -> Iterator[Prompt]:
+        for one in read(rows):
+            if isinstance(one, LabelledText) and one.label == 1 and one.text:
+                yield Prompt(id=one.id, text=one.text)
+
+    return prompts
 
 
 def read_context_comments(rows: Iterable[Row]) -> Iterator[LabelledText]:
@@ -167,6 +178,16 @@ SETS = (
         columns=("id", "text", "label"),
         read=documents_with_label(1, "jigsaw_wiki_toxic"),
         hub=_wiki_hub(documents_with_label(1, "jigsaw_wiki_toxic", read_wiki_hub)),
+    ),
+    DataSet(
+        name="jigsaw_wiki_toxic_turns",
+        kind="prompts",
+        licence=WIKI_LICENCE,
+        note="The toxic ones as prompts: a toxic turn to be answered.",
+        file=WIKI_FILE,
+        columns=("id", "text", "label"),
+        read=toxic_turns(),
+        hub=_wiki_hub(toxic_turns(read_wiki_hub)),
     ),
     DataSet(
         name="jigsaw_wiki_clean",
