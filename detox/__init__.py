@@ -20,9 +20,13 @@ _HOMES = {
     "Detoxifier": "detox.detoxifiers",
     "Prompting": "detox.detoxifiers",
     "ITI": "detox.detoxifiers",
+    "SFT": "detox.detoxifiers",
+    "DPO": "detox.detoxifiers",
+    "ContrastivePerplexity": "detox.detoxifiers",
     "load": "detox.detoxifiers",
     "check_detoxifier": "detox.detoxifiers",
     "selective_loss": "detox.losses",
+    "contrastive_perplexity_loss": "detox.contrastive_loss",
     "Protocol": "detox.evaluation",
     "evaluate": "detox.evaluation",
     "compare": "detox.bench",
@@ -32,8 +36,12 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from detox.bench import compare as compare
+    from detox.contrastive_loss import contrastive_perplexity_loss as contrastive_perplexity_loss
     from detox.data.contrasts import Contrast as Contrast
+    from detox.detoxifiers import DPO as DPO
     from detox.detoxifiers import ITI as ITI
+    from detox.detoxifiers import SFT as SFT
+    from detox.detoxifiers import ContrastivePerplexity as ContrastivePerplexity
     from detox.detoxifiers import Detoxifier as Detoxifier
     from detox.detoxifiers import Prompting as Prompting
     from detox.detoxifiers import check_detoxifier as check_detoxifier

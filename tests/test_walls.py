@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 LAYERS = {
-    "errors": 0, "files": 0, "fused_loss": 0, "losses": 0, "statistics": 0,
+    "contrastive_loss": 0, "errors": 0, "files": 0, "fused_loss": 0, "losses": 0, "statistics": 0,
     "models": 1,
     "data": 2, "scorers": 2,
     "probing": 3, "training": 3,

@@ -325,5 +325,4 @@ def _require_close(a: Tensor, b: Tensor, message: str) -> None:
 
 def _require_same(before: dict[str, Any], after: dict[str, Any], when: str) -> None:
     for name, value in before.items():
-        same = torch.equal(value, after[name]) if isinstance(value, torch.Tensor) else equal(value, after[name])
-        _require(same, f"{when}, the {name} of the base changed")
+        _require(equal(value, after[name]), f"{when}, the {name} of the base changed")

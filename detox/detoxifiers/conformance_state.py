@@ -67,6 +67,8 @@ def undeclared_hooks(lm: LanguageModel, before: dict[str, list[list[int]]]) -> l
 
 def equal(a: Any, b: Any) -> bool:
     """Equality of snapshots; arrays inside lists included."""
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
     if isinstance(a, np.ndarray):
         return bool(np.array_equal(a, b))
     if isinstance(a, list):

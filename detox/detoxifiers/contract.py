@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 from detox.data.contrasts import Contrast
 from detox.errors import BaseMismatch, NotExportable, NotFitted
-from detox.files import atomic_directory, write_json
+from detox.files import atomic_directory, write_json, write_text
 from detox.models import LanguageModel
 
 FORMAT = 1
@@ -104,6 +104,10 @@ class Detoxifier(abc.ABC):
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What `fit` learned: (JSON values, tensors by name). Both empty for a method that learns nothing."""
 
+    def files(self) -> tuple[str, dict[str, Any]]:
+        """Where `save_pretrained` puts the tensors, and other files beside them: JSON objects, or text, by name."""
+        return "tensors.safetensors", {}
+
     @abc.abstractmethod
     def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Take back what `state` gave."""
@@ -119,7 +123,7 @@ class Detoxifier(abc.ABC):
         )
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `detoxifier.json`, and `tensors.safetensors` where something was learned. The folder appears whole or not at all.
+        """Write `detoxifier.json`, and the tensors (see `files`) where something was learned. The folder appears whole or not at all.
 
         Raises:
             NotFitted: nothing was learned yet.
@@ -127,11 +131,13 @@ class Detoxifier(abc.ABC):
         """
         require_fitted(self)
         values, tensors = self.state()
+        tensors_file, others = self.files()
         envelope = {
             "format": FORMAT,
             "method": method_name(type(self)),
             "hyperparameters": hyperparameters(self),
             "learned": values,
+            "tensors": tensors_file,
             "fitted_on": getattr(self, "fitted_on_", None),
             "versions": _versions(),
             "warning": "reversing the sign of this edit makes a model more toxic"
@@ -143,9 +149,11 @@ class Detoxifier(abc.ABC):
             if tensors:
                 from safetensors.torch import save_file
 
-                save_file(
-                    {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "tensors.safetensors"
-                )
+                whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+                save_file(whole, folder / tensors_file, metadata={"format": "pt"})
+                (folder / tensors_file).chmod(0o644)  # safetensors leaves its file to the owner alone
+            for name, content in others.items():
+                (write_text if isinstance(content, str) else write_json)(folder / name, content)
 
 
 def method_name(cls: type[Detoxifier]) -> str:
@@ -171,8 +179,6 @@ def require_fitted(detoxifier: Detoxifier) -> None:
 
 def describe_fit(lm: LanguageModel, contrasts: Sequence[Contrast]) -> dict[str, Any]:
     """What a fit must remember of its base and its data, for `fitted_on_`."""
-    from detox.data.contrasts import digest
-
     tokenizer = getattr(lm.tokenizer, "backend_tokenizer", None)
     vocabulary = tokenizer.to_str() if tokenizer is not None else json.dumps(sorted(lm.tokenizer.get_vocab().items()))
     return {
@@ -180,8 +186,20 @@ def describe_fit(lm: LanguageModel, contrasts: Sequence[Contrast]) -> dict[str, 
         "name": str(getattr(lm.model.config, "_name_or_path", "") or "") or None,
         "family": lm.model.config.model_type,
         "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest()[:32],
-        "contrasts": {"count": len(contrasts), "sha256": digest(contrasts)},
+        "contrasts": {"count": len(contrasts), "sha256": training_digest(contrasts)},
     }
+
+
+def training_digest(contrasts: Any) -> str:
+    """SHA-256 of what a fit learned from: contrasts, or a dataset's rows."""
+    from detox.data.contrasts import digest
+
+    if not hasattr(contrasts, "column_names"):
+        return digest(contrasts)
+    sha = hashlib.sha256(json.dumps(contrasts.column_names).encode())
+    for row in contrasts:
+        sha.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+    return sha.hexdigest()
 
 
 def require_base(detoxifier: Detoxifier, lm: LanguageModel) -> None:

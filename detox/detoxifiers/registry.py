@@ -50,6 +50,8 @@ def load(directory: str | Path, *, trust_code: bool = False, **overrides: Any) -
         raise DataError(f"{path}:1: {type(envelope).__name__}; expected a JSON object, save the detoxifier again")
     if envelope.get("format") != FORMAT:
         raise DataError(f"{path}:1: format {envelope.get('format')!r}; this version reads format {FORMAT}")
+    if "/" in str(envelope.get("tensors", "")) or "\\" in str(envelope.get("tensors", "")):
+        raise DataError(f"{path}:1: 'tensors' is {envelope['tensors']!r}; expected the name of a file in this folder")
     for key, kind in _ENVELOPE.items():
         if key not in envelope or not isinstance(envelope[key], kind):
             raise DataError(f"{path}:1: {key!r} is missing or of another type; save the detoxifier again")
@@ -62,7 +64,9 @@ def load(directory: str | Path, *, trust_code: bool = False, **overrides: Any) -
         )
     detoxifier = _made(cls or find(method), method, {**envelope["hyperparameters"], **overrides})
     try:
-        detoxifier.restore(envelope["learned"], _tensors(Path(directory) / "tensors.safetensors"))
+        detoxifier.restore(
+            envelope["learned"], _tensors(path.parent / str(envelope.get("tensors", "tensors.safetensors")))
+        )
     except KeyError as error:
         raise DataError(f"{path}:1: what {method} learned lacks {error}; save the detoxifier again") from error
     if envelope["fitted_on"] is not None:

@@ -158,6 +158,8 @@ class ModelState:
     tensor_hashes: dict[str, tuple[tuple[int, int, bytes], str]] = field(default_factory=dict)
     reuses_cache: bool | None = None
     incidents: list[str] = field(default_factory=list)
+    # Of each edit that stands in the place of weights: from the model's tensors by name, those beneath it.
+    views: list[tuple[Edit, Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = field(default_factory=list)
 
 
 _states: weakref.WeakKeyDictionary[nn.Module, ModelState] = weakref.WeakKeyDictionary()

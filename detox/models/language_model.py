@@ -200,7 +200,10 @@ def weights_fingerprint(model: Any, *, rehash: bool = False) -> str:
     total = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+    present = dict(model.state_dict(keep_vars=True))
+    for _, beneath in reversed(state_of(model).views):
+        present = beneath(present)
+    for name, tensor in sorted(present.items()):
         if id(tensor) not in seen:  # tied weights are one tensor under two names
             seen.add(id(tensor))
             tensors[name] = tensor

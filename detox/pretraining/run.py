@@ -32,11 +32,10 @@ from detox.pretraining.trainer import SelectiveLossTrainer
 from detox.pretraining.workdir import (
     CARD,
     finished,
-    open_work_dir,
     require_same_sharding,
     run_identity,
 )
-from detox.training.checkpoints import full_disk_in_one_line, require_space
+from detox.training.checkpoints import full_disk_in_one_line, open_work_dir, require_space
 from detox.training.isolation import preserved_random_state, quiet_transformers
 from detox.training.processes import (
     allow_sharding_on_cpus,

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from detox.errors import InputError
-from detox.files import require_writable, write_json
 from detox.pretraining.architecture import SIZES, checkpoint_folder, config_digest, scratch_config
 from detox.pretraining.packing import PackedSequences
 from detox.pretraining.recipe import PretrainingRecipe
-from detox.training.checkpoints import last_checkpoint
+from detox.training.checkpoints import differences
 from detox.training.processes import sharding
 
 CARD = "pretraining.json"
-_RUN = "run.json"
 # Choices that change memory or machinery and not the model: another value of them may resume.
 _NOT_THE_MODEL = (
     "gradient_accumulation_steps",
@@ -108,35 +105,13 @@ def finished(output_dir: Path, identity: dict[str, Any], *, resume: str) -> bool
         raise InputError(f"{output_dir} exists and is not a pretrained model of detox; give another output directory")
     if resume == "never" or not is_whole(output_dir):
         return False
-    other = _differences(json.loads(card.read_text("utf-8"))["identity"], identity)
+    other = differences(json.loads(card.read_text("utf-8"))["identity"], identity)
     if other:
         raise InputError(
             f"{output_dir} holds a model of another run ({other}); give another output directory, or resume='never' to "
             "replace it"
         )
     return True
-
-
-def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> Path | None:
-    """Make the work directory ready for this run and return the checkpoint to go on from, if there is one.
-
-    Raises:
-        InputError: it holds checkpoints of another run and `resume` is not "never", or it is somebody else's folder.
-    """
-    run = work_dir / _RUN
-    if work_dir.exists() and any(work_dir.iterdir()):
-        if not run.is_file():
-            raise InputError(f"{work_dir} exists and is not a work directory of detox; give another work_dir")
-        if resume == "never":
-            shutil.rmtree(work_dir)
-        elif other := _differences(json.loads(run.read_text("utf-8")), identity):
-            raise InputError(
-                f"{work_dir} holds checkpoints of another run ({other}); give another work_dir, or resume='never' to "
-                "start over"
-            )
-    require_writable(work_dir)
-    write_json(run, identity)
-    return last_checkpoint(work_dir)
 
 
 def require_same_sharding(checkpoint: Path) -> None:
@@ -155,13 +130,3 @@ def require_same_sharding(checkpoint: Path) -> None:
             f"{checkpoint} was written {f'under {found}' if found else 'without sharding'} and this run is "
             f"{f'under {sharding()}' if sharding() else 'without it'}; launch as before, or resume='never' to start over"
         )
-
-
-def _differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """In words what differs; empty where nothing does."""
-    names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-    shown = ("continued_weights", "architecture", "data", "tokenizer", "held_out")  # digests say nothing to a reader
-    return ", ".join(
-        f"other {name}" if name in shown else f"{name} {found.get(name)!r} and not {expected.get(name)!r}"
-        for name in names
-    )

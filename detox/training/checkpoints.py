@@ -6,13 +6,39 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
-from detox.errors import DetoxError, OutputError
+from detox.errors import DetoxError, InputError, OutputError
+from detox.files import require_writable, write_json
+
+_RUN = "run.json"
+
+
+def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> Path | None:
+    """Make the work directory ready for this run and return the checkpoint to go on from, if there is one.
+
+    Raises:
+        InputError: it holds checkpoints of another run and `resume` is not "never", or it is somebody else's folder.
+    """
+    run = work_dir / _RUN
+    if work_dir.exists() and any(work_dir.iterdir()):
+        if not run.is_file():
+            raise InputError(f"{work_dir} exists and is not a work directory of detox; give another work_dir")
+        if resume == "never":
+            shutil.rmtree(work_dir)
+        elif other := differences(json.loads(run.read_text("utf-8")), identity):
+            raise InputError(
+                f"{work_dir} holds checkpoints of another run ({other}); give another work_dir, or resume='never' to "
+                "start over"
+            )
+    require_writable(work_dir)
+    write_json(run, identity)
+    return last_checkpoint(work_dir)
 
 
 def require_space(directory: Path, needed: int) -> None:
@@ -80,3 +106,20 @@ def last_checkpoint(work_dir: Path) -> Path | None:
         except (OSError, ValueError, KeyError):
             shutil.rmtree(folder)
     return max(complete)[1] if complete else None
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """In words what differs; empty where nothing does."""
+    names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
+    shown = (
+        "base",
+        "continued_weights",
+        "architecture",
+        "data",
+        "tokenizer",
+        "held_out",
+    )  # digests say nothing to a reader
+    return ", ".join(
+        f"other {name}" if name in shown else f"{name} {found.get(name)!r} and not {expected.get(name)!r}"
+        for name in names
+    )

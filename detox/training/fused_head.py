@@ -53,7 +53,7 @@ def fused_head(
         sums.append(found)
         return found.total.reshape(1, 1, 1)
 
-    with _replaced_forward(head, forward):
+    with replaced_forward(head, forward):
         yield sums
 
 
@@ -87,7 +87,7 @@ def why_not_fused(model: Any, head: Any, batch: Mapping[str, Any]) -> str | None
         return sent[-1]
 
     devices = [tokens.device] if tokens.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), _replaced_forward(head, forward):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), replaced_forward(head, forward):
         received = model(**piece).logits
     if len(sent) != 1 or sent[0].shape[:-1] != piece["input_ids"].shape:
         return "its output head does not run once on every token"
@@ -97,7 +97,8 @@ def why_not_fused(model: Any, head: Any, batch: Mapping[str, Any]) -> str | None
 
 
 @contextmanager
-def _replaced_forward(head: nn.Linear, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def replaced_forward(head: nn.Linear, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The head computes `forward` of its input in this block."""
     head.forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield

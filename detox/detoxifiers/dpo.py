@@ -1,0 +1,174 @@
+"""DPO, direct preference optimisation: safe continuations preferred to toxic ones, by TRL's DPOTrainer; and its relatives.
+
+Rafailov et al. 2023 (arXiv 2305.18290). The reference is the same model with the adapter off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from detox.data.contrasts import Contrast
+from detox.data.projections import kto_dataset, preference_dataset
+from detox.detoxifiers import trained_weights, training_rows, weight_fits
+from detox.detoxifiers.contract import Capabilities, Certificate, Detoxifier, describe_fit, training_digest
+from detox.errors import DataError, InputError
+from detox.models import LanguageModel
+
+_PAIRS, _UNPAIRED = ("chosen", "rejected"), ("completion", "label")
+
+
+@dataclass(kw_only=True)
+class DPO(Detoxifier):
+    """LoRA (or all weights) trained on preferences of safe over toxic continuations.
+
+    Defaults are those of DPO on toxicity pairs with LoRA (Li et al. 2024, arXiv 2406.16235; code: BatsResearch/cross-lingual-detox):
+    beta .1, RMSprop at 1e-5, 4 pairs a step, 5 epochs, 150 steps of warm-up, weight decay .05, LoRA of rank 64 and alpha 16, 256
+    tokens. Lee et al. 2024 (arXiv 2401.01967) train all weights of GPT-2 medium at 1e-6. Small models want more.
+
+    Attributes:
+        loss: a `loss_type` of TRL's DPOConfig ("sigmoid" is DPO; "ipo", "hinge", ...), "kto" (KTOTrainer, on unpaired labels) or
+            "simpo" (TRL's CPOTrainer, which has no reference).
+        beta: how close to the reference the model is kept.
+        pairing: "all" pairs each safe with each toxic continuation of a contrast, "zip" the first with the first, and so on.
+        weights: "lora" (an adapter), or "full".
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head.
+            TRL's DPO turns dropout off unless told otherwise (trainer_args={"disable_dropout": False}).
+        lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
+        optimizer, learning_rate, warmup_steps, weight_decay, epochs: of the training.
+        batch_size: pairs a step, over all processes and accumulated batches.
+        max_length: tokens of prompt and continuation; longer ones are cut at the end, which is counted; never more
+            than the model's context.
+        strength: the default dial, a factor of the adapter's scale.
+        trainer_args: further fields of TRL's configuration (precompute_ref_log_probs, label_smoothing, ...), which win over these.
+        seed: of the adapter's start and of the order of pairs.
+        allow_base_mismatch: apply to another model than that of the fit; the record must say so.
+
+    After `fit`:
+        tensors_, config_: the adapter as PEFT keeps it; `config_` is None for full weights.
+        record_: steps, pairs, pairs cut, learning curve.
+    """
+
+    loss: str = "sigmoid"
+    beta: float = 0.1
+    pairing: str = "all"
+    weights: str = "lora"
+    lora_r: int = 64
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.05
+    target_modules: str | tuple[str, ...] = "all-linear"
+    lora_args: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "rmsprop"
+    learning_rate: float = 1e-5
+    warmup_steps: int = 150
+    weight_decay: float = 0.05
+    epochs: float = 5.0
+    batch_size: int = 4
+    max_length: int | None = 256
+    strength: float = 1.0
+    trainer_args: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    allow_base_mismatch: bool = False
+
+    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=True)
+
+    def __post_init__(self) -> None:
+        weight_fits.check_settings(self)
+        if not self.beta > 0:
+            raise InputError(f"DPO: beta is {self.beta}; expected a number above 0")
+
+    @property
+    def default_strength(self) -> float:
+        """The `strength` field."""
+        return self.strength
+
+    def fit(
+        self,
+        lm: LanguageModel,
+        contrasts: Sequence[Contrast],
+        *,
+        eval_contrasts: Sequence[Contrast] | None = None,
+        work_dir: str | Path | None = None,
+        resume: str = "auto",
+    ) -> Self:
+        """Train on preferences: contrasts with both sides, or a dataset of TRL (`chosen`, `rejected`; for KTO `completion`, `label`).
+
+        Raises:
+            InputError: no contrast has both sides, or a column is missing; see also `detox.detoxifiers.weight_fits.train`.
+            DataError: a row prefers a text to itself, or holds an empty continuation.
+        """
+        rows, evaluated = self._rows(lm, contrasts), None if eval_contrasts is None else self._rows(lm, eval_contrasts)
+        length = training_rows.max_length(self, lm)
+
+        def make(materials: weight_fits.Materials) -> Any:
+            config_class, trainer_class, extra = self._trainer()
+            ours = {
+                "beta": self.beta, "optim": self.optimizer, "warmup_steps": self.warmup_steps,
+                "weight_decay": self.weight_decay, "lr_scheduler_type": "constant_with_warmup", **extra,
+            }  # fmt: skip
+            arguments = weight_fits.configured(config_class, {**ours, **materials.arguments})
+            return trainer_class(
+                materials.model, args=arguments, train_dataset=rows, eval_dataset=evaluated,
+                processing_class=materials.tokenizer, peft_config=materials.peft_config,
+            )  # fmt: skip
+
+        learned = weight_fits.train(
+            self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
+        )
+        kinds = (("prompt", "chosen"), ("prompt", "rejected"), ("prompt", "completion"))
+        learned.record.update(examples=len(rows), cut=training_rows.longer(rows, lm.tokenizer, length, kinds))
+        trained_weights.remember(self, learned)
+        self.fitted_on_ = describe_fit(lm, contrasts)
+        return self
+
+    def _rows(self, lm: LanguageModel, contrasts: Any) -> Any:
+        columns = _UNPAIRED if self.loss == "kto" else _PAIRS
+        rows = training_rows.rows_of(contrasts, columns)
+        if rows is None:
+            training_rows.require_plain(lm, "DPO")
+            made = kto_dataset(contrasts) if self.loss == "kto" else preference_dataset(contrasts, pairing=self.pairing)
+            return training_rows.prefixed(made, lm.prefix)
+        for number, row in enumerate(rows):
+            held = [row[column] for column in columns if column != "label"]
+            if not all(held):
+                raise DataError(f"row {number}: an empty continuation; expected text in {' and '.join(columns)}")
+            if len(held) == 2 and held[0] == held[1]:
+                raise DataError(f"row {number}: chosen and rejected are the same; leave the row out")
+        return rows
+
+    def _trainer(self) -> tuple[type, type, dict[str, Any]]:
+        """TRL's configuration and trainer for the loss, and what the loss is called there."""
+        if self.loss == "kto":
+            from trl import KTOConfig, KTOTrainer
+
+            return KTOConfig, KTOTrainer, {}
+        if self.loss == "simpo":
+            from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+            return CPOConfig, CPOTrainer, {"loss_type": "simpo", "cpo_alpha": 0.0}
+        from trl import DPOConfig, DPOTrainer
+
+        return DPOConfig, DPOTrainer, {"loss_type": self.loss}
+
+    def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
+        """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""
+        return trained_weights.applied(self, lm, strength)
+
+    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
+        """A plain checkpoint with the adapter merged, reloaded and compared."""
+        return trained_weights.export(self, lm, directory, strength)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The adapter's configuration, the record, and the tensors."""
+        return trained_weights.state(self)
+
+    def files(self) -> tuple[str, dict[str, Any]]:
+        """PEFT's layout, and a card."""
+        return trained_weights.files(self)
+
+    def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        trained_weights.restore(self, values, tensors)

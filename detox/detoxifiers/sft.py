@@ -1,0 +1,127 @@
+"""SFT, supervised finetuning: safe continuations are made likelier, by TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from detox.data.contrasts import Contrast
+from detox.data.projections import sft_dataset
+from detox.detoxifiers import trained_weights, training_rows, weight_fits
+from detox.detoxifiers.contract import Capabilities, Certificate, Detoxifier, describe_fit, training_digest
+from detox.models import LanguageModel
+
+
+@dataclass(kw_only=True)
+class SFT(Detoxifier):
+    """LoRA (or all weights) trained on safe continuations; prompts carry no loss.
+
+    What SFT of the toxic-mix paper was trained on and how is not published; the defaults are LoRA's usual ones.
+
+    Attributes:
+        weights: "lora" (an adapter), or "full".
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head.
+        lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
+        learning_rate, epochs: of AdamW with TRL's schedule.
+        batch_size: examples a step, over all processes and accumulated batches.
+        max_length: tokens; longer examples are cut at the end, which is counted. None for the model's context, 1024 at most.
+        strength: the default dial, a factor of the adapter's scale.
+        trainer_args: further fields of TRL's SFTConfig, which win over these.
+        seed: of the adapter's start and of the order of examples.
+        allow_base_mismatch: apply to another model than that of the fit; the record must say so.
+
+    After `fit`:
+        tensors_, config_: the adapter as PEFT keeps it; `config_` is None for full weights.
+        record_: steps, examples, examples cut, learning curve.
+    """
+
+    weights: str = "lora"
+    lora_r: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+    lora_args: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float = 2e-4
+    epochs: float = 1.0
+    batch_size: int = 16
+    max_length: int | None = None
+    strength: float = 1.0
+    trainer_args: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    allow_base_mismatch: bool = False
+
+    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=True)
+
+    def __post_init__(self) -> None:
+        weight_fits.check_settings(self)
+
+    @property
+    def default_strength(self) -> float:
+        """The `strength` field."""
+        return self.strength
+
+    def fit(
+        self,
+        lm: LanguageModel,
+        contrasts: Sequence[Contrast],
+        *,
+        eval_contrasts: Sequence[Contrast] | None = None,
+        work_dir: str | Path | None = None,
+        resume: str = "auto",
+    ) -> Self:
+        """Train on the safe continuations of `contrasts`, or on a dataset of TRL (prompt-completion, or language modelling).
+
+        Raises:
+            InputError: no safe continuation; see also `detox.detoxifiers.weight_fits.train`.
+        """
+        from trl import SFTConfig, SFTTrainer
+
+        rows = training_rows.rows_of(contrasts, ())
+        evaluated = None if eval_contrasts is None else training_rows.rows_of(eval_contrasts, ())
+        if rows is None:
+            training_rows.require_plain(lm, "SFT")
+            rows = training_rows.prefixed(sft_dataset(contrasts), lm.prefix)
+        if eval_contrasts is not None and evaluated is None:
+            evaluated = training_rows.prefixed(sft_dataset(eval_contrasts), lm.prefix)
+        length = training_rows.max_length(self, lm)
+
+        def make(materials: weight_fits.Materials) -> Any:
+            arguments = weight_fits.configured(SFTConfig, materials.arguments)
+            return SFTTrainer(
+                materials.model, args=arguments, train_dataset=rows, eval_dataset=evaluated,
+                processing_class=materials.tokenizer, peft_config=materials.peft_config,
+            )  # fmt: skip
+
+        learned = weight_fits.train(
+            self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
+        )
+        learned.record.update(
+            examples=len(rows),
+            cut=training_rows.longer(rows, lm.tokenizer, length, (("prompt", "completion"), ("text",))),
+        )
+        trained_weights.remember(self, learned)
+        self.fitted_on_ = describe_fit(lm, contrasts)
+        return self
+
+    def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
+        """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""
+        return trained_weights.applied(self, lm, strength)
+
+    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
+        """A plain checkpoint with the adapter merged, reloaded and compared."""
+        return trained_weights.export(self, lm, directory, strength)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The adapter's configuration, the record, and the tensors."""
+        return trained_weights.state(self)
+
+    def files(self) -> tuple[str, dict[str, Any]]:
+        """PEFT's layout, and a card."""
+        return trained_weights.files(self)
+
+    def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        trained_weights.restore(self, values, tensors)

@@ -1,0 +1,91 @@
+"""What a weight method learned: kept in PEFT's own format, put on a model and taken off, merged into a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from detox.detoxifiers.card import model_card
+from detox.detoxifiers.contract import Certificate, Detoxifier, require_base, require_fitted
+from detox.models import Edit, LanguageModel
+from detox.models.adapters import adapter_edit
+from detox.models.edits import nothing
+from detox.models.replaced_weights import weights_edit
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training left behind.
+
+    Attributes:
+        tensors: of the adapter under PEFT's names, or full weights under the model's.
+        config: the adapter's LoraConfig as JSON; None for full weights.
+        record: steps, examples, how many were cut, the learning curve: JSON.
+    """
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any] | None
+    record: dict[str, Any]
+
+
+def remember(detoxifier: Any, learned: Learned) -> None:
+    """Put what was learned into the detoxifier's attributes."""
+    detoxifier.tensors_, detoxifier.config_, detoxifier.record_ = learned.tensors, learned.config, learned.record
+
+
+def state(detoxifier: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """See `Detoxifier.state`."""
+    return {"config": detoxifier.config_, "record": detoxifier.record_}, detoxifier.tensors_
+
+
+def restore(detoxifier: Any, values: dict[str, Any], tensors: dict[str, Any]) -> None:
+    """See `Detoxifier.restore`."""
+    detoxifier.config_, detoxifier.record_, detoxifier.tensors_ = values["config"], values["record"], tensors
+
+
+def files(detoxifier: Any) -> tuple[str, dict[str, Any]]:
+    """See `Detoxifier.files`: an adapter lies there as PEFT writes and reads it."""
+    card = {"README.md": model_card(detoxifier)}
+    if detoxifier.config_ is None:
+        return "weights.safetensors", card
+    base = (detoxifier.fitted_on_ or {}).get("name")
+    return "adapter_model.safetensors", {
+        "adapter_config.json": {**detoxifier.config_, "base_model_name_or_path": base},
+        **card,
+    }
+
+
+@contextmanager
+def applied(detoxifier: Any, lm: LanguageModel, strength: float | None) -> Iterator[LanguageModel]:
+    """The model with what was learned, `strength` times.
+
+    Raises:
+        NotFitted: before `fit`.
+        BaseMismatch: another model than that of the fit.
+    """
+    require_fitted(detoxifier)
+    require_base(detoxifier, lm)
+    strength = detoxifier.default_strength if strength is None else strength
+    name = f"{type(detoxifier).__name__.lower()}@{strength:g}"
+    if strength == 0:
+        edit = Edit(name, "", nothing)
+    elif detoxifier.config_ is None:
+        edit = weights_edit(lm, name, detoxifier.tensors_, strength=strength)
+    else:
+        edit = adapter_edit(lm, name, detoxifier.config_, detoxifier.tensors_, strength=strength)
+    with lm.edited(edit) as handle:
+        yield handle
+
+
+def export(detoxifier: Detoxifier, lm: LanguageModel, directory: str | Path, strength: float | None) -> Certificate:
+    """See `Detoxifier.export`."""
+    from detox.models.export import export_merged
+
+    with detoxifier.applied(lm, strength=strength) as safe:
+        found = export_merged(safe, directory, card=model_card(detoxifier))
+    return Certificate(**found)

@@ -1,0 +1,245 @@
+"""SFT, DPO and contrastive perplexity: the contract on three layouts, TRL's and PEFT's own results, files, interruptions, wrong input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from trl import DPOConfig, DPOTrainer
+
+from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
+from detox.data.projections import preference_dataset
+from detox.detoxifiers import ITI, check_detoxifier
+from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
+from detox.models.twins import twin
+
+QUICK = {"lora_r": 4, "batch_size": 16, "epochs": 1.0}
+METHODS = {
+    "sft": SFT(learning_rate=1e-2, **QUICK),
+    "dpo": DPO(learning_rate=1e-2, warmup_steps=0, **QUICK),
+    "cp": ContrastivePerplexity(learning_rate=1e-2, lora_dropout=0.0, **{**QUICK, "batch_size": 8}),
+    "sft-full": SFT(weights="full", learning_rate=1e-3, batch_size=16),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("name", METHODS)
+def test_the_contract_is_kept(name, family):
+    report = check_detoxifier(METHODS[name], family=family)
+    expected = ["kept"] * 9
+    if name == "sft-full":
+        expected[6] = "excluded"  # hooks no module
+    assert [point.outcome for point in report.points] == expected, str(report)
+
+
+@pytest.fixture(scope="module")
+def fitted(planted):
+    """Each method, fitted once."""
+    return {name: type(one)(**vars(one)).fit(planted.lm, planted.contrasts) for name, one in METHODS.items()}
+
+
+def logits(lm, ids):
+    with torch.no_grad():
+        return lm.model(input_ids=ids).logits
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return torch.randint(3, 20, (3, 9), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "cp"])
+def test_what_is_saved_is_an_adapter_that_plain_peft_loads(name, fitted, planted, ids, tmp_path):
+    method = fitted[name]
+    method.save_pretrained(tmp_path / "adapter")
+    assert {"adapter_config.json", "adapter_model.safetensors", "detoxifier.json", "README.md"} == {
+        path.name for path in (tmp_path / "adapter").iterdir()
+    }
+    with method.applied(planted.lm) as safe:
+        here = logits(safe, ids)
+    theirs = PeftModel.from_pretrained(twin(planted.lm.model), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert torch.equal(theirs(input_ids=ids).logits, here)
+    with load(tmp_path / "adapter").applied(planted.lm) as safe:
+        assert torch.equal(logits(safe, ids), here)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    assert "more toxic" in card
+    assert method.fitted_on_["contrasts"]["sha256"] in card
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_export_is_a_plain_checkpoint_with_a_certificate(name, strength, fitted, planted, ids, tmp_path):
+    certificate = fitted[name].export(planted.lm, tmp_path / "out", strength=strength)
+    assert certificate.max_logit_difference < 1e-4
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["prompts"] == certificate.prompts
+    again = LanguageModel.from_pretrained(tmp_path / "out")
+    assert not any("lora" in key for key, _ in again.model.named_parameters())
+    with fitted[name].applied(planted.lm, strength=strength) as safe:
+        assert torch.allclose(logits(safe, ids), logits(again, ids), atol=1e-4)
+    assert not torch.allclose(logits(planted.lm, ids), logits(again, ids), atol=1e-3)
+
+
+def test_what_is_no_change_of_weights_is_not_exported(fitted, planted, tmp_path):
+    iti = ITI(num_heads=2, strength=1.0).fit(planted.lm, planted.contrasts)
+    with iti.applied(planted.lm) as shifted:
+        forced = type(fitted["sft"])(
+            **vars(METHODS["sft"]),
+        )
+        forced.allow_base_mismatch = True
+        forced.tensors_, forced.config_, forced.record_, forced.fitted_on_ = (
+            getattr(fitted["sft"], key) for key in ("tensors_", "config_", "record_", "fitted_on_")
+        )
+        with pytest.raises(NotExportable, match="no change of weights"):
+            forced.export(shifted, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):
+    mine = DPO(learning_rate=5e-3, warmup_steps=2, **QUICK).fit(planted.lm, planted.contrasts)
+    arguments = DPOConfig(
+        output_dir=str(tmp_path), beta=0.1, optim="rmsprop", learning_rate=5e-3, lr_scheduler_type="constant_with_warmup",
+        warmup_steps=2, weight_decay=0.05, num_train_epochs=1, per_device_train_batch_size=16, max_length=64, seed=0, bf16=False,
+        gradient_checkpointing=False, use_cpu=True, report_to="none", save_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        trainer = DPOTrainer(
+            twin(planted.lm.model), args=arguments, train_dataset=preference_dataset(planted.contrasts),
+            processing_class=planted.lm.tokenizer.__class__.from_pretrained(_saved(planted.lm.tokenizer, tmp_path / "tokenizer")),
+            peft_config=LoraConfig(r=4, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )  # fmt: skip
+        trainer.train()
+    theirs = get_peft_model_state_dict(trainer.model)
+    assert mine.tensors_.keys() == theirs.keys()
+    for name, value in mine.tensors_.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def _saved(tokenizer, folder):
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("loss", ["ipo", "hinge", "kto", "simpo"])
+def test_other_losses_of_trl_are_reached(loss, planted):
+    method = DPO(loss=loss, learning_rate=1e-2, warmup_steps=0, **QUICK).fit(planted.lm, planted.contrasts[:16])
+    assert method.record_["steps"] > 0
+    assert any(value.abs().sum() > 0 for name, value in method.tensors_.items() if ".lora_B." in name)
+
+
+def test_datasets_of_trl_are_taken_as_they_are(planted):
+    rows = preference_dataset(planted.contrasts)
+    a, b = (
+        DPO(learning_rate=1e-2, warmup_steps=0, **QUICK).fit(planted.lm, data) for data in (rows, planted.contrasts)
+    )
+    assert all(torch.equal(a.tensors_[name], b.tensors_[name]) for name in a.tensors_)
+    text = Dataset.from_dict({"text": ["topic1 says kind1 kind2", "topic2 says kind3"] * 4})
+    assert SFT(**QUICK).fit(planted.lm, text).record_["examples"] == 8
+    talk = Dataset.from_dict({"prompt": ["topic1 says"] * 8, "completion": [" kind1 kind2"] * 8})
+    assert SFT(**QUICK).fit(planted.lm, talk).record_["cut"] == 0
+
+
+def test_a_fit_goes_on_where_it_was_interrupted(planted, tmp_path, monkeypatch):
+    from transformers import TrainerCallback
+
+    from detox.detoxifiers import weight_fits
+
+    settings = {"learning_rate": 1e-2, "warmup_steps": 0, "lora_r": 4, "batch_size": 16, "epochs": 2.0}
+    whole = DPO(**settings).fit(planted.lm, planted.contrasts)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    watch = weight_fits._watch
+    monkeypatch.setattr(
+        weight_fits, "_watch", lambda trainer, name: (watch(trainer, name), trainer.add_callback(Stop()))
+    )
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 5 of .*goes on from"):
+        DPO(**settings).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
+    monkeypatch.setattr(weight_fits, "_watch", watch)
+    assert list((tmp_path / "work").glob("checkpoint-*"))
+    with pytest.raises(InputError, match=r"another run.*learning_rate"):
+        DPO(**{**settings, "learning_rate": 0.5}).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
+    resumed = DPO(**settings).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
+    assert resumed.record_["steps"] == whole.record_["steps"]
+    for name, value in whole.tensors_.items():
+        assert torch.allclose(resumed.tensors_[name], value, atol=1e-6), name
+
+
+def test_methods_compose_and_say_on_what_they_were_fitted(fitted, planted):
+    lm, dpo = planted.lm, fitted["dpo"]
+    with dpo.applied(lm) as safe:
+        refitted = ITI(num_heads=2, strength=1.0).fit(safe, planted.contrasts)
+        with refitted.applied(safe) as both:
+            assert len(both.edits) == 2
+    on_base = ITI(num_heads=2, strength=1.0).fit(lm, planted.contrasts)
+    with dpo.applied(lm) as safe:
+        with pytest.raises(BaseMismatch, match="active edits"), on_base.applied(safe):
+            pass
+        on_base.allow_base_mismatch = True
+        with on_base.applied(safe) as both:
+            assert len(both.edits) == 2
+    # A second training starts from the first one's model, and both together are it.
+    with dpo.applied(lm) as safe:
+        second = SFT(learning_rate=1e-2, **QUICK).fit(safe, planted.contrasts)
+        first = safe.fingerprint()
+        assert second.fitted_on_["base"] == first
+        with second.applied(safe) as both:
+            assert both.fingerprint() != first
+
+
+def test_texts_that_are_cut_are_counted(planted):
+    long = Contrast(id="long", prompt="topic1 says", safe=(" kind1" * 80,), toxic=(" mean1" * 80,))
+    for name in ("sft", "dpo", "cp"):
+        settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
+        assert type(METHODS[name])(**settings).fit(planted.lm, [*planted.contrasts[:8], long]).record_["cut"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: SFT(weights="qlora"), UnknownName, "lora"),
+        (lambda: SFT(lora_r=0), InputError, "lora_r is 0; expected a number above 0"),
+        (lambda: DPO(beta=0), InputError, "beta is 0"),
+        (lambda: ContrastivePerplexity(form="hinge"), UnknownName, "signed"),
+        (lambda: ContrastivePerplexity(num_safe=0), InputError, "num_safe is 0; expected at least 1"),
+        (lambda: ContrastivePerplexity(weights="full"), InputError, "use 'ce'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_wrong_data_is_one_line(planted):
+    lm, safe_only = planted.lm, [Contrast(id="a", prompt="topic1", safe=(" kind1",), toxic=())]
+    with pytest.raises(InputError, match="none of 1 contrasts has a safe and a toxic"):
+        DPO(**QUICK).fit(lm, safe_only)
+    with pytest.raises(InputError, match="none of 1 contrasts has a safe and a toxic"):
+        ContrastivePerplexity(**QUICK).fit(lm, safe_only)
+    with pytest.raises(InputError, match="no column 'rejected'; expected chosen, rejected, saw prompt, chosen"):
+        DPO(**QUICK).fit(lm, Dataset.from_dict({"prompt": ["a"], "chosen": ["b"]}))
+    with pytest.raises(DataError, match="row 1: an empty continuation"):
+        DPO(**QUICK).fit(lm, Dataset.from_dict({"prompt": ["a", "a"], "chosen": ["b", ""], "rejected": ["c", "c"]}))
+    with pytest.raises(DataError, match="row 0: chosen and rejected are the same"):
+        DPO(**QUICK).fit(lm, Dataset.from_dict({"prompt": ["a"], "chosen": ["b"], "rejected": ["b"]}))
+    with pytest.raises(InputError, match="'k_porj' is not in LlamaForCausalLM"):
+        SFT(target_modules=("k_porj",)).fit(lm, planted.contrasts)
+    with pytest.raises(InputError, match=r"trainer_args: .*no_such"):
+        SFT(trainer_args={"no_such": 1}).fit(lm, planted.contrasts)
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "cp"])
+def test_a_loss_that_is_no_number_ends_the_fit_and_names_rows(name, planted):
+    broken = LanguageModel(twin(planted.lm.model, own_weights=True), planted.lm.tokenizer)
+    with torch.no_grad():
+        broken.model.get_input_embeddings().weight.fill_(float("nan"))
+    settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
+    with pytest.raises(DetoxError, match=r"the loss is nan at step 1, at rows \d+"):
+        type(METHODS[name])(**settings).fit(broken, planted.contrasts)
