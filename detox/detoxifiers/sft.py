@@ -12,7 +12,11 @@ from detox.data.contrasts import Contrast
 from detox.data.projections import sft_dataset
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
 from detox.detoxifiers.contract import Capabilities, Certificate, Detoxifier, describe_fit, training_digest
+from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
+from detox.models.tokenization import encode_pairs
+
+END_TOKENS = ("none", "add")
 
 
 @dataclass(kw_only=True)
@@ -27,6 +31,8 @@ class SFT(Detoxifier):
         lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
         learning_rate, epochs: of AdamW with TRL's schedule.
         batch_size: examples a step, over all processes and accumulated batches.
+        end_token: of a contrast's continuation: "none" (text that goes on, as a base model writes) or "add" (a reply that ends, as
+            a chat model gives; the model then learns to stop there). A dataset of TRL is taken as TRL takes it, which adds it.
         max_length: tokens; longer examples are cut at the end, which is counted. None for the model's context, 1024 at most.
         strength: the default dial, a factor of the adapter's scale.
         trainer_args: further fields of TRL's SFTConfig, which win over these.
@@ -47,6 +53,7 @@ class SFT(Detoxifier):
     learning_rate: float = 2e-4
     epochs: float = 1.0
     batch_size: int = 16
+    end_token: str = "none"
     max_length: int | None = None
     strength: float = 1.0
     trainer_args: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +64,8 @@ class SFT(Detoxifier):
 
     def __post_init__(self) -> None:
         weight_fits.check_settings(self)
+        if self.end_token not in END_TOKENS:
+            raise UnknownName("SFT end_token", self.end_token, END_TOKENS)
 
     @property
     def default_strength(self) -> float:
@@ -79,14 +88,9 @@ class SFT(Detoxifier):
         """
         from trl import SFTConfig, SFTTrainer
 
-        rows = training_rows.rows_of(contrasts, ())
-        evaluated = None if eval_contrasts is None else training_rows.rows_of(eval_contrasts, ())
-        if rows is None:
-            training_rows.require_plain(lm, "SFT")
-            rows = training_rows.prefixed(sft_dataset(contrasts), lm.prefix)
-        if eval_contrasts is not None and evaluated is None:
-            evaluated = training_rows.prefixed(sft_dataset(eval_contrasts), lm.prefix)
         length = training_rows.max_length(self, lm)
+        rows, cut = self._rows(lm, contrasts, length)
+        evaluated = None if eval_contrasts is None else self._rows(lm, eval_contrasts, length)[0]
 
         def make(materials: weight_fits.Materials) -> Any:
             arguments = weight_fits.configured(SFTConfig, materials.arguments)
@@ -98,13 +102,29 @@ class SFT(Detoxifier):
         learned = weight_fits.train(
             self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
         )
-        learned.record.update(
-            examples=len(rows),
-            cut=training_rows.longer(rows, lm.tokenizer, length, (("prompt", "completion"), ("text",))),
-        )
+        learned.record.update(examples=len(rows), cut=cut)
         trained_weights.remember(self, learned)
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
+
+    def _rows(self, lm: LanguageModel, contrasts: Any, length: int) -> tuple[Any, int | None]:
+        """A dataset for SFTTrainer, and how many examples are cut."""
+        from datasets import Dataset
+
+        rows = training_rows.rows_of(contrasts, ())
+        if rows is not None:
+            return rows, training_rows.longer(rows, lm.tokenizer, length, (("prompt", "completion"), ("text",)))
+        training_rows.require_plain(lm, "SFT")
+        plain = sft_dataset(contrasts)
+        end = [lm.tokenizer.eos_token_id] if self.end_token == "add" else []
+        if end == [None]:
+            raise InputError("SFT: end_token is 'add', and the tokenizer has no end token; use 'none'")
+        pairs = encode_pairs(lm, plain["prompt"], plain["completion"])  # as the rulers put them together
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        for context, continuation in pairs:
+            columns["input_ids"].append([*context, *continuation, *end])
+            columns["labels"].append([-100] * len(context) + [*continuation, *end])
+        return Dataset.from_dict(columns), sum(len(ids) > length for ids in columns["input_ids"])
 
     def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
         """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""
