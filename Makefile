@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One process a core, one thread each: the models are tiny, and a second thread only waits.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 DEMO ?= detox-demo
 
 .PHONY: help demo test quick evidence lint setup clean
@@ -32,11 +34,11 @@ lint: $(STAMP)
 
 test: lint
 	@echo "== the test suite"
-	@$(BIN)/python -m pytest -m "not evidence"
+	@$(PYTEST) -m "not evidence"
 
 quick: $(STAMP)
 	@echo "== the quick tier"
-	@$(BIN)/python -m pytest -m "not slow and not evidence"
+	@$(PYTEST) -m "not slow and not evidence"
 
 evidence: $(STAMP)
 	@echo "== evidence: kills, grids, all families x all methods"

@@ -2,13 +2,19 @@
 
     python recipes/detoxify.py iti --model_name_or_path Qwen/Qwen3-0.6B-Base --dataset_name paradetox --output_dir runs/iti \
         --num_heads 30 --strength 4
+    python recipes/detoxify.py dpo --model_name_or_path Qwen/Qwen3-0.6B-Base --dataset_name paradetox --output_dir runs/dpo \
+        --learning_rate 1e-5 --trainer_args '{"gradient_accumulation_steps": 2}'
+    accelerate launch --num_processes 2 recipes/detoxify.py contrastive_perplexity --model_name_or_path Qwen/Qwen3-0.6B-Base \
+        --output_dir runs/cp
     python recipes/detoxify.py prompting --model_name_or_path Qwen/Qwen3-0.6B-Base --output_dir runs/prompting
 
 The first word is the method: a file of detox/detoxifiers, or `path/to/yours.py:Class`. Its hyperparameters are flags. ITI reads one
-forward pass a text: minutes for 1,000 pairs and a model of 1 B parameters on a GPU. `--config FILE.yaml` holds flags; those on the
-command line win. `--smoke` does all of it on the miniature, offline, in under a minute.
+forward pass a text: minutes for 1,000 pairs and a model of 1 B parameters on a GPU. SFT, DPO and contrastive perplexity train a LoRA
+adapter and keep checkpoints beside the output (`--work_dir`) until it is saved; the same command goes on from them. `--config
+FILE.yaml` holds flags; those on the command line win. `--smoke` does all of it on the miniature, offline, in under a minute.
 """
 
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -32,6 +38,9 @@ class ScriptArguments:
     dataset_name: str = field(
         default="paradetox", metadata={"help": "contrasts: a set of the catalogue, or a JSONL file"}
     )
+    work_dir: str | None = field(
+        default=None, metadata={"help": "checkpoints of a long fit; OUTPUT_DIR.work by default"}
+    )
     limit: int | None = field(default=1000, metadata={"help": "contrasts at most, a seeded sample"})
     smoke: bool = field(default=False, metadata={"help": "on the miniature, offline, in under a minute"})
 
@@ -43,6 +52,7 @@ def main() -> None:
     from detox.detoxifiers.contract import CONFIG_NAME
     from detox.errors import InputError
     from detox.files import require_replaceable, require_writable
+    from detox.training.processes import is_first
 
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         raise InputError(
@@ -74,7 +84,12 @@ def main() -> None:
         prompts = ["I think that people like you", "The new neighbours are", "What I say to him is:"]
 
     # 2. Fit, save. The base model is left bit for bit as it was.
-    detoxifier.fit(lm, contrasts).save_pretrained(script.output_dir)
+    work_dir = Path(script.work_dir or f"{script.output_dir}.work")
+    detoxifier.fit(lm, contrasts, work_dir=work_dir)
+    if not is_first():  # of several processes that trained together, one writes
+        return
+    detoxifier.save_pretrained(script.output_dir)
+    shutil.rmtree(work_dir, ignore_errors=True)
     print(
         f"saved {type(detoxifier).__name__} in {script.output_dir}; detox.load({script.output_dir!r}).applied(lm) applies it"
     )

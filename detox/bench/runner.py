@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -258,14 +259,16 @@ class _BaseWork:
         start = time.perf_counter()
         lm = self._model()
         self._require_unchanged(lm, "before the fit; the base is loaded again for the next cell")
+        work = folder.with_name(f"{folder.name}.work")  # checkpoints, until the fit is saved
         try:
-            detoxifier.fit(lm, self.grid.contrasts, work_dir=folder.with_name(f"{folder.name}.work"))
+            detoxifier.fit(lm, self.grid.contrasts, work_dir=work)
             self._require_unchanged(lm, "in the fit, which must leave them as they were; the fit is thrown away")
         except Exception as error:
             self.fitted[method.name] = error
             raise
         self.fit_seconds[method.name] = time.perf_counter() - start
         detoxifier.save_pretrained(folder)
+        shutil.rmtree(work, ignore_errors=True)
         self.fitted[method.name] = detoxifier
         return detoxifier
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,12 +50,28 @@ def parse(
         for key in config:
             if key not in known and key != "env":
                 raise UnknownName(f"key of {path}", str(key), known)
+    parser = TrlParser(list(types), description=description)
+    objects = {f.name for one in types for f in fields(one) if f.init and "dict" in str(f.type)}
+    for action in parser._actions:
+        if action.dest in objects:
+            action.type = _json_object
     try:
-        return tuple(TrlParser(list(types), description=description).parse_args_and_config(argv))
+        return tuple(parser.parse_args_and_config(argv))
     except DetoxError:
         raise
     except ValueError as error:
         raise InputError(str(error).splitlines()[0]) from error
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    expected = "expected a JSON object such as '{\"logging_steps\": 5}'"
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error}); {expected}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is a {type(value).__name__}; {expected}")
+    return value
 
 
 def guarded(run: Callable[[], int | None]) -> int:

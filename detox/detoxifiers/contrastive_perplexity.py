@@ -45,7 +45,7 @@ class ContrastivePerplexity(Detoxifier):
         num_safe, num_toxic, num_random: P, N and R: paraphrases of a group that are used at most, and toxic ones of other anchors,
             drawn once.
         weights: "lora" (an adapter), or "full" (without the anchor "kl").
-        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter.
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; see `SFT`.
         lora_args: further fields of PEFT's LoraConfig.
         learning_rate, epochs: of AdamW with a cosine schedule.
         batch_size: groups a step, over all processes and accumulated batches.
@@ -74,7 +74,7 @@ class ContrastivePerplexity(Detoxifier):
     lora_r: int = 64
     lora_alpha: float = 16.0
     lora_dropout: float = 0.1
-    target_modules: str | tuple[str, ...] = "all-linear"
+    target_modules: str = "all-linear"
     lora_args: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 2.2e-5
     epochs: float = 1.0

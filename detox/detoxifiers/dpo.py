@@ -35,7 +35,8 @@ class DPO(Detoxifier):
         beta: how close to the reference the model is kept.
         pairing: "all" pairs each safe with each toxic continuation of a contrast, "zip" the first with the first, and so on.
         weights: "lora" (an adapter), or "full".
-        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head.
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head,
+            "q_proj,v_proj" those whose names end so.
             TRL's DPO turns dropout off unless told otherwise (trainer_args={"disable_dropout": False}).
         lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
         optimizer, learning_rate, warmup_steps, weight_decay, epochs: of the training.
@@ -59,7 +60,7 @@ class DPO(Detoxifier):
     lora_r: int = 64
     lora_alpha: float = 16.0
     lora_dropout: float = 0.05
-    target_modules: str | tuple[str, ...] = "all-linear"
+    target_modules: str = "all-linear"
     lora_args: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-5

@@ -27,7 +27,8 @@ class SFT(Detoxifier):
 
     Attributes:
         weights: "lora" (an adapter), or "full".
-        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head.
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head,
+            "q_proj,v_proj" those whose names end so.
         lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
         learning_rate, epochs: of AdamW with TRL's schedule.
         batch_size: examples a step, over all processes and accumulated batches.
@@ -48,7 +49,7 @@ class SFT(Detoxifier):
     lora_r: int = 16
     lora_alpha: float = 32.0
     lora_dropout: float = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
+    target_modules: str = "all-linear"
     lora_args: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 2e-4
     epochs: float = 1.0

@@ -140,9 +140,10 @@ def train(
 
 
 def _lora_settings(method: Any) -> dict[str, Any]:
+    names = method.target_modules
     settings = {
         "r": method.lora_r, "lora_alpha": method.lora_alpha, "lora_dropout": method.lora_dropout,
-        "target_modules": method.target_modules,
+        "target_modules": names if names == "all-linear" else [name.strip() for name in names.split(",")],
     }  # fmt: skip
     return {**settings, **method.lora_args}
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,9 +15,10 @@ from trl import DPOConfig, DPOTrainer
 
 from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
 from detox.data.projections import preference_dataset
-from detox.detoxifiers import ITI, check_detoxifier
+from detox.detoxifiers import ITI, check_detoxifier, make
 from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
 from detox.models.twins import twin
+from tests.conftest import REPOSITORY
 
 QUICK = {"lora_r": 4, "batch_size": 16, "epochs": 1.0}
 METHODS = {
@@ -172,6 +176,42 @@ def test_a_fit_goes_on_where_it_was_interrupted(planted, tmp_path, monkeypatch):
         assert torch.allclose(resumed.tensors_[name], value, atol=1e-6), name
 
 
+_KILLED = """
+import os, signal, sys
+sys.path.insert(0, {repository!r})
+import torch
+torch.set_num_threads(1)
+from transformers import TrainerCallback
+from detox.detoxifiers import make, weight_fits
+from detox.detoxifiers.planted import plant
+
+class Kill(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+watch = weight_fits._watch
+weight_fits._watch = lambda trainer, name: (watch(trainer, name), trainer.add_callback(Kill()))
+planted = plant("llama")
+make(sys.argv[1], {settings!r}).fit(planted.lm, planted.contrasts, work_dir=sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sft", "contrastive_perplexity"])
+def test_a_fit_that_was_killed_goes_on(name, planted, tmp_path):
+    settings = {"learning_rate": 1e-2, "lora_r": 4, "lora_dropout": 0.0, "batch_size": 4, "epochs": 1.0}
+    whole = make(name, settings).fit(planted.lm, planted.contrasts)
+    child = tmp_path / "child.py"
+    child.write_text(_KILLED.format(repository=str(REPOSITORY), settings=settings))
+    done = subprocess.run([sys.executable, str(child), name, str(tmp_path / "work")], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    resumed = make(name, settings).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
+    assert resumed.record_["steps"] == whole.record_["steps"]
+    for key, value in whole.tensors_.items():
+        assert torch.allclose(resumed.tensors_[key], value, atol=1e-6), key
+
+
 def test_methods_compose_and_say_on_what_they_were_fitted(fitted, planted):
     lm, dpo = planted.lm, fitted["dpo"]
     with dpo.applied(lm) as safe:
@@ -230,7 +270,7 @@ def test_wrong_data_is_one_line(planted):
     with pytest.raises(DataError, match="row 0: chosen and rejected are the same"):
         DPO(**QUICK).fit(lm, Dataset.from_dict({"prompt": ["a"], "chosen": ["b"], "rejected": ["b"]}))
     with pytest.raises(InputError, match="'k_porj' is not in LlamaForCausalLM"):
-        SFT(target_modules=("k_porj",)).fit(lm, planted.contrasts)
+        SFT(target_modules="q_proj,k_porj").fit(lm, planted.contrasts)
     with pytest.raises(InputError, match=r"trainer_args: .*no_such"):
         SFT(trainer_args={"no_such": 1}).fit(lm, planted.contrasts)
 
