@@ -10,6 +10,7 @@ from detox.data.linting.findings import Finding, few, sides
 from detox.data.subsets import Record, normalised, texts_of
 from detox.errors import InputError
 
+_SHORT = 4  # words below which two texts are the same by chance
 _MANY = 0.01  # share of the other texts above which shared runs of words are an error
 
 
@@ -32,6 +33,7 @@ def find_leaks(contrasts: Sequence[Contrast], others: Sequence[Record], *, name:
         raise InputError(f"runs of {words} words; expected at least 2")
     wholes, runs = _index(others, words)
     same: dict[str, int] = {}
+    short: dict[str, int] = {}
     partly: dict[str, int] = {}
     touched: set[int] = set()
     for one in contrasts:
@@ -39,7 +41,7 @@ def find_leaks(contrasts: Sequence[Contrast], others: Sequence[Record], *, name:
             key = normalised(text)
             hits = wholes.get(key, []) if key else []
             if hits:
-                same.setdefault(one.id, hits[0])
+                (same if len(key.split()) >= _SHORT else short).setdefault(one.id, hits[0])
             for run in _runs(key.split(), words):
                 shared = runs.get(run, [])
                 touched.update(shared)
@@ -47,8 +49,13 @@ def find_leaks(contrasts: Sequence[Contrast], others: Sequence[Record], *, name:
                     partly.setdefault(one.id, shared[0])
     of_others = f"{len(touched)} of {len(others)} in {name}"
     only_partly = {id: other for id, other in partly.items() if id not in same}
+    short = {id: other for id, other in short.items() if id not in same}
     found = [
         ("same text", "error", same, f"in {name}", "take these contrasts out, or the texts out of the other set"),
+        (
+            "same short text", "warning", short, f"of fewer than {_SHORT} words in {name}",
+            "a short phrase may be there by chance; where the evaluation asks it, take it out",
+        ),
         (
             f"shared {words} words", "error" if len(touched) > _MANY * len(others) else "warning", only_partly, of_others,
             "look at what is shared: a quotation may stay, a copy may not",

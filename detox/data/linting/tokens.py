@@ -26,7 +26,8 @@ def find_token_faults(
     - blank before the continuation: the same, only because the prompt ends in a blank; the rulers here give it to the continuation.
     - too long: more tokens than the model's context.
     - cut at a limit: many continuations have exactly the greatest number of tokens and no end mark.
-    - no EOS: the continuation does not end in the end token; only where that is expected, or where others do.
+    - no EOS: the continuation does not end in the end token, though that is expected.
+    - EOS on some only: nobody said that it is expected, and some continuations end in it.
 
     Args:
         contrasts: of one file.
@@ -68,7 +69,8 @@ def find_token_faults(
     found: list[tuple[str, str, list[Side], str, str]] = [
         ("no token of its own", "error", none, "", "begin the continuation with a blank, or take a tokenizer that keeps them apart"),
         ("too long", "error", long, f"context {context}", "shorten these; what is beyond the context is cut off or refused"),
-        ("no EOS", "error" if expect_eos else "warning", open_end, "" if expect_eos else "the others end in it",
+        ("no EOS" if expect_eos else "EOS on some only", "error" if expect_eos else "warning", open_end,
+         "do not end in it",
          f"end every continuation in {tokenizer.eos_token!r}, or none"),
         ("merged tokens", "warning", merged, "", "begin the continuation at a word, with its blank"),
         ("blank before the continuation", "warning", blank, "", "move the blank from the prompt's end to the continuation's start"),
