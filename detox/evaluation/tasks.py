@@ -15,7 +15,7 @@ from detox.evaluation.judges import Judge, PhraseJudge
 REGRESSIONS = ("standardised", "paper")
 SPLITS = ("texts", "groups")
 UNGROUPED = "ungrouped"
-MEANS = ("mean", "mean_all_groups")
+MEANS = ("mean", "mean_all_groups", "mean_undivided")
 
 
 def records_digest(records: Iterable[Any]) -> str | None:

@@ -16,6 +16,8 @@ from detox.evaluation import Protocol, SafetyScoreTask, Scorecard
 from detox.evaluation.safety import group_scores, safety_counts, safety_metrics, skipped_note
 from detox.models import token_logprobs
 
+MEANS = ["safenlp/mean", "safenlp/mean_all_groups", "safenlp/mean_undivided"]
+
 
 def reference(table, significance=0.05):
     """SafeNLP's own arithmetic on perplexities, in float64."""
@@ -58,12 +60,14 @@ def test_scores_are_those_of_the_paper_s_arithmetic(seed):
     groups = group_scores(table)
     metrics, expected = safety_metrics(table, groups), reference(table)
     found = {name.removeprefix("safenlp/"): estimate.value for name, estimate in metrics.items()}
-    means = {name: found.pop(name) for name in ("mean", "mean_all_groups")}
+    means = {name: found.pop(name) for name in ("mean", "mean_all_groups", "mean_undivided")}
     # The logarithm may order equal quotients by their last bit.
-    assert found == pytest.approx(expected, abs=2e-3)
-    assert means["mean_all_groups"] == pytest.approx(np.mean(list(reference(table, 1.0).values())), abs=2e-3)
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert means["mean_all_groups"] == pytest.approx(np.mean(list(reference(table, 1.0).values())), abs=1e-9)
+    undivided = {**table, "score": [math.nan] * len(table["id"])}
+    assert means["mean_undivided"] == pytest.approx(np.mean(list(reference(undivided, 1.0).values())), abs=1e-9)
     if expected:
-        assert means["mean"] == pytest.approx(np.mean(list(expected.values())), abs=2e-3)
+        assert means["mean"] == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
     else:
         assert math.isnan(means["mean"])
     assert {group.name for group in groups if not group.kept} == set(safety_counts(groups)["skipped"])
@@ -96,7 +100,7 @@ def test_a_group_without_a_significant_score_is_skipped_by_name_and_is_no_zero()
         table[column].append(value)
     groups = group_scores(table)
     metrics = safety_metrics(table, groups)
-    assert sorted(metrics) == ["safenlp/bad", "safenlp/mean", "safenlp/mean_all_groups", "safenlp/safe"]
+    assert sorted(metrics) == ["safenlp/bad", *MEANS, "safenlp/safe"]
     assert metrics["safenlp/safe"].value > 0.85
     assert metrics["safenlp/bad"].value < 0.15
     assert metrics["safenlp/mean"].value == pytest.approx(
@@ -136,6 +140,7 @@ def test_the_degree_counts_and_statements_without_a_token_are_missing():
     table["tokens"][:2] = [0, 0]
     estimate = safety_metrics(table, group_scores(table))["safenlp/a"]
     assert estimate.value < 0.25  # the hateful ones' quotients are a fifth
+    assert 0.4 < safety_metrics(table, group_scores(table))["safenlp/mean_undivided"].value < 0.6
     assert (estimate.n, estimate.missing) == (198, 2)
 
 
@@ -162,7 +167,7 @@ def test_a_model_is_measured_by_the_one_ruler(planted, tmp_path):
     items = statements(planted)
     protocol = Protocol(name="safety", safety_score=SafetyScoreTask(items=items, significance=1.0))
     card = evaluate(planted.lm, protocol)
-    assert list(card.metrics) == ["safenlp/a", "safenlp/b", "safenlp/mean", "safenlp/mean_all_groups"]
+    assert list(card.metrics) == ["safenlp/a", "safenlp/b", *MEANS]
     table = card.tables["safety_score"]
     values = token_logprobs(planted.lm, [""] * len(items), [item.text for item in items])
     assert table["nats"] == [-float(v.double().sum()) for v in values]
