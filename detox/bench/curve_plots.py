@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from detox.bench.plots import COLOURS, save_figure
 _ARM_COLOURS = dict(
     zip(("clean", "full", "masked", "unlikelihood", "filtered"), (COLOURS[i] for i in (0, 1, 2, 3, 4)), strict=True)
 )
+_CHOICE = re.compile("choice/[^/]+/accuracy")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -99,16 +101,15 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
     panels[1].axhline(0, color="grey", linewidth=0.8)
     _heads(panels[2], curves, shares)
     bare = [(share, curves.rows(share=share)) for share in shares]
-    for index, (measured, label) in enumerate(
-        (
-            ("recognition/auc", "zero-shot detection (AUC)"),
-            ("probe/auc", "probe (AUC)"),
-            ("choice/facts/accuracy", "multiple choice"),
-        )
-    ):
+    asked = sorted(
+        {name for _, rows in bare for row in rows for name in row.scorecard.metrics if _CHOICE.fullmatch(name)}
+    )
+    measures = [("recognition/auc", "zero-shot detection (AUC)"), ("probe/auc", "probe (AUC)")]
+    measures += [(name, f"multiple choice, {name.split('/')[1]}") for name in asked]
+    for index, (measured, label) in enumerate(measures):
         points = [(share, metric(rows, measured)) for share, rows in bare]
         if not all(math.isnan(found.mean) for _, found in points):
-            _line(panels[3], points, label, COLOURS[index])
+            _line(panels[3], points, label, COLOURS[index % len(COLOURS)])
     panels[3].set_ylabel("of the bare base")
     costs = panels[3].twinx()
     _line(
