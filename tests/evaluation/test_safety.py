@@ -61,7 +61,6 @@ def test_scores_are_those_of_the_paper_s_arithmetic(seed):
     metrics, expected = safety_metrics(table, groups), reference(table)
     found = {name.removeprefix("safenlp/"): estimate.value for name, estimate in metrics.items()}
     means = {name: found.pop(name) for name in ("mean", "mean_all_groups", "mean_undivided")}
-    # The logarithm may order equal quotients by their last bit.
     assert found == pytest.approx(expected, abs=1e-9)
     assert means["mean_all_groups"] == pytest.approx(np.mean(list(reference(table, 1.0).values())), abs=1e-9)
     undivided = {**table, "score": [math.nan] * len(table["id"])}
