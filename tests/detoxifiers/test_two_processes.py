@@ -27,7 +27,7 @@ planted = plant("llama")
 some = [
     Contrast(
         id=one.id, prompt=one.prompt,
-        safe=tuple(" ".join(text.split(" ")[: 2 + i % 4]) for text in one.safe[: 1 + i % 2]),
+        safe=tuple(" ".join(text.split(" ")[: 2 + i % 4]) for text in one.safe),
         toxic=tuple(" ".join(text.split(" ")[: 5 - i % 3]) for text in one.toxic),
     )
     for i, one in enumerate(planted.contrasts)
