@@ -170,7 +170,7 @@ def _writer(arguments: argparse.Namespace) -> Any:
             needed = "a model in this process" if remote else "the address of a server"
             raise InputError(f"--{name} is about {needed}, and --writer is {arguments.writer}; leave it out")
     given = {name: getattr(arguments, name) for name in _OF_SAMPLING if getattr(arguments, name) is not None}
-    common = {
+    common: dict[str, Any] = {
         "sampling": replace(SAMPLING, num_return_sequences=arguments.paraphrases, **given),
         "instructions": Instructions(
             **{
@@ -182,8 +182,9 @@ def _writer(arguments: argparse.Namespace) -> Any:
     }
     if remote:
         settings = {name: value for name in _OF_ENDPOINTS[1:] if (value := getattr(arguments, name)) is not None}
-        form = {"form": arguments.form} if arguments.form is not None else {}
-        return EndpointWriter(url=arguments.writer, model=arguments.writer_model, **form, **settings, **common)
+        return EndpointWriter(
+            url=arguments.writer, model=arguments.writer_model, form=arguments.form or "chat", **settings, **common
+        )
     lm = LanguageModel.from_pretrained(
         arguments.writer, revision=arguments.writer_revision, dtype=arguments.dtype, device=arguments.device
     )

@@ -21,6 +21,7 @@ _REFUSAL = re.compile(
       | \bas\ an\ ai\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+_SENTENCES = re.compile(r".*[.!?…][\"'”’)]*(?=\s|$)")
 _REFUSAL_WITHIN = 120  # characters: what a sentence says later on is its own matter
 
 
@@ -54,7 +55,9 @@ def paraphrase_in(answer: str, finish_reason: str) -> tuple[str, str | None]:
     if _REFUSAL.search(found[:_REFUSAL_WITHIN]):
         return "", REFUSED
     if len(lines) == 1 and not ended:
-        return "", UNFINISHED
+        # A model that never ends its text has all the same written whole sentences before it was cut off.
+        whole = _SENTENCES.match(found)
+        return (whole.group().strip(), None) if whole else ("", UNFINISHED)
     return found, None
 
 

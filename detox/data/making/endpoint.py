@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import queue
 import random
@@ -15,7 +13,7 @@ from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from detox.data.making.cleaning import CONTENT_FILTER
+from detox.data.making.completions import Garbage, NotServed, model_ids, said, seed_of, texts_of
 from detox.data.making.prompts import Instructions, require_form
 from detox.data.making.writers import SAMPLING, Answered, Request, Text, Unanswered, sampling_settings
 from detox.errors import EndpointFailed, InputError, MissingData, UnknownName
@@ -122,12 +120,12 @@ class EndpointWriter:
         import openai
 
         try:
-            served: list[str] = self._attempts(lambda: _model_ids(self.client.models.list()), threading.Event())
-        except _NotServed:
+            served: list[str] = self._attempts(lambda: model_ids(self.client.models.list()), threading.Event())
+        except NotServed:
             served = []
         except openai.OpenAIError as error:
             raise EndpointFailed(self._line(error)) from error
-        except _Garbage as error:
+        except Garbage as error:
             raise EndpointFailed(self._line(error)) from error
         if self.model is not None:
             if served and self.model not in served:
@@ -188,9 +186,9 @@ class EndpointWriter:
         try:
             while len(texts) < self.sampling.num_return_sequences:
                 texts += self._attempts(partial(self._ask, request, len(texts)), stop)
-        except (openai.BadRequestError, openai.UnprocessableEntityError, _Garbage) as error:
+        except (openai.BadRequestError, openai.UnprocessableEntityError, Garbage) as error:
             return Unanswered(request, self._line(error))
-        except (openai.OpenAIError, _NotServed) as error:
+        except (openai.OpenAIError, NotServed) as error:
             return EndpointFailed(f"{self._line(error)}; {_KEPT}")
         return Answered(request, tuple(texts[: self.sampling.num_return_sequences]))
 
@@ -203,11 +201,11 @@ class EndpointWriter:
             "n": self.sampling.num_return_sequences - already,
         }
         asked = self.instructions.plain(request.side, request.text)
-        settings["seed"] = _seed(self.sampling.seed, already, asked)
+        settings["seed"] = seed_of(self.sampling.seed, already, asked)
         if self.form == "plain":
-            return _texts(self.client.completions.create(prompt=asked, **settings))
+            return texts_of(self.client.completions.create(prompt=asked, **settings))
         messages = self.instructions.conversation(request.side, request.text)
-        return _texts(self.client.chat.completions.create(messages=messages, **settings))
+        return texts_of(self.client.chat.completions.create(messages=messages, **settings))
 
     def _attempts(self, attempt: Any, stop: threading.Event) -> Any:
         import openai
@@ -217,10 +215,10 @@ class EndpointWriter:
             try:
                 return attempt()
             except openai.NotFoundError as error:
-                raise _NotServed(f"status 404 ({_said(error)})") from error
-            except json.JSONDecodeError as error:
-                failure: Exception = _Garbage(f"no JSON ({error.msg})")
-            except (openai.APIConnectionError, openai.APIResponseValidationError, _Garbage) as error:
+                raise NotServed(f"status 404 ({said(error)})") from error
+            except ValueError as error:  # JSON that is none, and bytes that are no text
+                failure: Exception = Garbage(f"no JSON ({str(error).splitlines()[0]})")
+            except (openai.APIConnectionError, openai.APIResponseValidationError, Garbage) as error:
                 failure = error
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
@@ -246,64 +244,12 @@ class EndpointWriter:
             return f"cannot reach {self.url} ({why}; {times} tried); start the server there, or correct the address"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return (
-                f"{self.url} refuses (status {error.status_code}: {_said(error)}); set {KEY_VARIABLE} to a key it takes"
+                f"{self.url} refuses (status {error.status_code}: {said(error)}); set {KEY_VARIABLE} to a key it takes"
             )
         if isinstance(error, openai.RateLimitError):
-            return f"{self.url} asks for fewer requests (status 429: {_said(error)}; {times} asked); ask fewer at once"
+            return f"{self.url} asks for fewer requests (status 429: {said(error)}; {times} asked); ask fewer at once"
         if isinstance(error, openai.APIStatusError):
-            return f"{self.url} failed (status {error.status_code}: {_said(error)})"
-        if isinstance(error, _NotServed):
+            return f"{self.url} failed (status {error.status_code}: {said(error)})"
+        if isinstance(error, NotServed):
             return f"{self.url} has no such place: {error}; expected a base address, which most often ends in /v1"
         return f"{self.url} answered {str(error) or type(error).__name__}; expected a completion as in OpenAI's API"
-
-
-class _Garbage(Exception):
-    """An answer that is no completion."""
-
-
-class _NotServed(Exception):
-    """Status 404."""
-
-
-def _model_ids(answer: Any) -> list[str]:
-    data = getattr(answer, "data", None)
-    ids = [getattr(one, "id", None) for one in data] if isinstance(data, list) else [None]
-    if not all(isinstance(one, str) for one in ids):
-        raise _Garbage(f"{_shape(answer)} when asked for its models")
-    return [str(one) for one in ids]
-
-
-def _texts(answer: Any) -> list[Text]:
-    choices = getattr(answer, "choices", None)
-    if not isinstance(choices, list) or not choices:
-        raise _Garbage(f"{_shape(answer)} without choices")
-    return [_text(choice) for choice in choices]
-
-
-def _text(choice: Any) -> Text:
-    message = getattr(choice, "message", choice)
-    content = getattr(message, "content", None) if message is not choice else getattr(choice, "text", None)
-    refused = getattr(message, "refusal", None)
-    finish = CONTENT_FILTER if refused else getattr(choice, "finish_reason", None)
-    if content is None and (refused or finish in (CONTENT_FILTER, "length")):
-        content = ""
-    if not isinstance(content, str):
-        raise _Garbage(f"a choice whose content is {type(content).__name__}")
-    return Text(content, finish if isinstance(finish, str) else "stop")
-
-
-def _shape(answer: Any) -> str:
-    return "plain text" if isinstance(answer, str | bytes) else f"a JSON {type(answer).__name__}"
-
-
-def _said(error: Any) -> str:
-    body = error.body
-    inner = body.get("error", body) if isinstance(body, dict) else body
-    said = inner.get("message") if isinstance(inner, dict) else inner
-    return " ".join(str(said or error.message).split())[:200]
-
-
-def _seed(seed: int, already: int, asked: str) -> int:
-    """A seed of a request's own: with one for all, an endpoint would draw alike for every sentence."""
-    digest = hashlib.blake2b(f"{seed}\0{already}\0{asked}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -77,10 +77,8 @@ def make_contrasts(
     for name, value in (("min_safe", min_safe), ("min_toxic", min_toxic)):
         if value < 1:
             raise InputError(f"{name} is {value}; expected at least 1")
-    if (at_most is not None and at_most < max(min_safe, min_toxic)) or min_safe + min_toxic < 1:
-        raise InputError(
-            f"at least {min_safe} safe and {min_toxic} toxic, at most {at_most}: no contrast is all of that"
-        )
+    if at_most is not None and at_most < max(min_safe, min_toxic):
+        raise InputError(f"at_most is {at_most}; expected no fewer than min_safe {min_safe} and min_toxic {min_toxic}")
     kept, repeated = seed_texts.without_repeats(seeds)
     requests = [Request(one.id, one.text, side) for one in kept for side in SIDES]
     with opened(output.with_name(f"{stem}.answers.jsonl"), writer.identity()) as answers:
