@@ -8,6 +8,7 @@ from typing import Any
 
 _OF_MODELS = ("writer_revision", "dtype", "top_k", "batch_size")
 _OF_ENDPOINTS = ("writer_model", "concurrency", "timeout", "retries")
+_OF_INSTRUCTIONS = {"safe": "safe_instruction", "toxic": "toxic_instruction", "closing": "closing", "frame": "frame"}
 _OF_SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "batch_size", "seed")
 
 
@@ -64,6 +65,8 @@ def _add_writer(group: Any) -> None:
     )
     group.add_argument("--safe_instruction", help="with {sentence} in it (default: that of Klein and Nabi)")
     group.add_argument("--toxic_instruction", help="with {sentence} in it (default: that of Klein and Nabi)")
+    group.add_argument("--closing", help="put behind either instruction in a chat; may be empty")
+    group.add_argument("--frame", help="of plain text, with {instruction} in it (default: that of Klein and Nabi)")
 
 
 def _add_sampling(group: Any) -> None:
@@ -173,11 +176,7 @@ def _writer(arguments: argparse.Namespace) -> Any:
     common: dict[str, Any] = {
         "sampling": replace(SAMPLING, num_return_sequences=arguments.paraphrases, **given),
         "instructions": Instructions(
-            **{
-                side: text
-                for side in ("safe", "toxic")
-                if (text := getattr(arguments, f"{side}_instruction")) is not None
-            }
+            **{name: text for name, flag in _OF_INSTRUCTIONS.items() if (text := getattr(arguments, flag)) is not None}
         ),
     }
     if remote:

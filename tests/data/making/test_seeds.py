@@ -59,7 +59,7 @@ def test_what_is_wrong_with_a_file(lines, options, error, said, tmp_path):
 def test_what_is_not_there(tmp_path):
     with pytest.raises(MissingData, match="no file"):
         read_seeds(tmp_path / "none.txt")
-    with pytest.raises(MissingData, match="expected a file .txt"):
+    with pytest.raises(MissingData, match="expected a file"):
         read_seeds(str(tmp_path / "none.csv"))
     with pytest.raises(UnknownName, match="did you mean 'paradetox'"):
         read_seeds("paradetx")
