@@ -15,8 +15,8 @@ def model_ids(answer: Any) -> list[str]:
     Raises:
         Garbage: this is no list of models.
     """
-    data = getattr(answer, "data", None)
-    ids = [getattr(one, "id", None) for one in data] if isinstance(data, list) else [None]
+    data = answer.get("data") if isinstance(answer, dict) else None
+    ids = [one.get("id") if isinstance(one, dict) else None for one in data] if isinstance(data, list) else [None]
     if not all(isinstance(one, str) for one in ids):
         raise Garbage(f"{_shape(answer)} when asked for its models")
     return [str(one) for one in ids]

@@ -98,43 +98,56 @@ class EndpointWriter:
         """See `Writer`. The address is not in it: a server may come back on another port."""
         return {
             "kind": "endpoint",
-            "model": self.model or self.chosen_model,  # a model with a name is asked for when there is something to ask
+            "model": self.chosen_model,
             "form": self.form,
             "instructions": self.instructions.to_dict(),
             "sampling": sampling_settings(self.sampling),
         }
 
     def describe(self) -> dict[str, Any]:
-        """See `Writer`."""
-        return self.identity()
+        """See `Writer`; of a model that is known by its path there, the last part."""
+        model = self.chosen_model
+        return {**self.identity(), "model": model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model}
 
     @cached_property
     def chosen_model(self) -> str:
-        """The model that is asked, after a look at those that are served.
+        """The model that is asked: the one with the given name, else the only one served.
 
         Raises:
-            EndpointFailed: the endpoint does not answer.
-            UnknownName: it serves no such model.
+            EndpointFailed: the endpoint was asked for its models and does not answer.
             InputError: no model was named, and not exactly one is served.
         """
-        import openai
-
-        try:
-            served: list[str] = self._attempts(lambda: model_ids(self.client.models.list()), threading.Event())
-        except NotServed:
-            served = []
-        except openai.OpenAIError as error:
-            raise EndpointFailed(self._line(error)) from error
-        except Garbage as error:
-            raise EndpointFailed(self._line(error)) from error
         if self.model is not None:
-            if served and self.model not in served:
-                raise UnknownName(f"model at {self.url}", self.model, served)
             return self.model
+        served = self._served()
         if len(served) != 1:
             found = ", ".join(sorted(served)[:10]) or "no list of models"
             raise InputError(f"{self.url} serves {found}; name the model to ask")
         return served[0]
+
+    def _served(self) -> list[str]:
+        import openai
+
+        try:
+            # Not `models.list`, which takes for granted that a list comes back.
+            asked = partial(self.client.get, "/models", cast_to=object)
+            found: list[str] = self._attempts(lambda: model_ids(asked()), threading.Event())
+        except NotServed:
+            return []
+        except (openai.OpenAIError, Garbage) as error:
+            raise EndpointFailed(self._line(error)) from error
+        return found
+
+    def _not_there(self, error: NotServed) -> Exception:
+        """What to say of status 404: the wrong model where the endpoint lists others, else the wrong address."""
+        # Only then, for lists are not complete: some servers load any model that they are asked for, and list what they have seen.
+        try:
+            served = self._served()
+        except EndpointFailed:
+            served = []
+        if served and self.chosen_model not in served:
+            return UnknownName(f"model at {self.url}", self.chosen_model, served)
+        return EndpointFailed(self._line(error))
 
     def write(self, requests: Iterable[Request]) -> Iterator[Answered | Unanswered]:
         """See `Writer`; at most `concurrency` requests are under way at once."""
@@ -188,7 +201,9 @@ class EndpointWriter:
                 texts += self._attempts(partial(self._ask, request, len(texts)), stop)
         except (openai.BadRequestError, openai.UnprocessableEntityError, Garbage) as error:
             return Unanswered(request, self._line(error))
-        except (openai.OpenAIError, NotServed) as error:
+        except NotServed as error:
+            return self._not_there(error)
+        except openai.OpenAIError as error:
             return EndpointFailed(f"{self._line(error)}; {_KEPT}")
         return Answered(request, tuple(texts[: self.sampling.num_return_sequences]))
 

@@ -23,19 +23,20 @@ def answer(value, code=200):
 
 
 @contextmanager
-def serving(lm, *, fault=None, delay=0.0, most_choices=None, port=0):
+def serving(lm, *, fault=None, models=None, delay=0.0, most_choices=None, port=0):
     """Serve `lm` as "planted".
 
     Args:
         lm: what writes.
         fault: called with the number of the completion request (from 0) and its body; what it returns is sent instead of a
             completion, None for none, "silence" for no answer at all.
+        models: what is sent when asked for the models, instead of "planted".
         delay: seconds before each completion.
         most_choices: how many texts are given at once, whatever `n` is.
         port: 0 for any that is free.
     """
     server = _Server(("127.0.0.1", port), _Handler)
-    server.lm, server.fault, server.delay, server.most_choices = lm, fault, delay, most_choices
+    server.lm, server.fault, server.delay, server.most_choices, server.models = lm, fault, delay, most_choices, models
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -72,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/v1/models":
-            self._send(answer({"object": "list", "data": [{"id": "planted", "object": "model"}]}))
+            self._send(self.server.models or answer({"object": "list", "data": [{"id": "planted", "object": "model"}]}))
         else:
             self._send(status(404, "nothing here"))
 
@@ -86,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
             sent = server.fault(number, body) if server.fault else None
+            if body["model"] != "planted":
+                sent = status(404, f"no model {body['model']}")
             if sent == "silence":
                 server.over.wait(60)
                 return
