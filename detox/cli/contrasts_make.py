@@ -210,6 +210,12 @@ def _show(made: Any, arguments: argparse.Namespace) -> None:
     for side, share in made.refused.items():
         if share >= 0.5:
             print(f"the writer refuses {share:.0%} of the {side} paraphrases; take another, or another instruction")
+    for side in ("safe", "toxic"):
+        if counts[side]["dropped"]["repeat"] * 2 >= max(1, counts[side]["answers"]):
+            print(
+                f"half of the {side} answers or more repeat an earlier one: does the writer sample? (`transformers serve` does where "
+                "the checkpoint's generation configuration says do_sample)"
+            )
     if made.too_few:
         first = made.too_few[0]
         print(

@@ -15,7 +15,7 @@ from detox.cli import main
 from detox.data import read_contrasts
 from tests.conftest import REPOSITORY
 from tests.data.making.conftest import writing  # noqa: F401
-from tests.data.making.server import serving, status
+from tests.data.making.server import answer, serving, status
 
 SCORERS = """
 from detox.scorers import Score, ScorerCard
@@ -115,14 +115,29 @@ def test_requests_without_an_answer_are_told_by_the_code(flags, writing, capsys)
         return status(400, "too long") if asked.startswith("topic3 ") and "rude1" in asked else None
 
     with serving(writing, fault=fault) as server:
-        assert main(flags(writer=server.url, concurrency=1)) == 3
+        assert main(flags(writer=server.url, concurrency=1, limit=16)) == 3
         out = capsys.readouterr().out
         assert (
-            "3 requests were not answered, and the same command makes them again; the first, seed '4', toxic: " in out
+            "2 requests were not answered, and the same command makes them again; the first, seed '4', toxic: " in out
         )
         server.fault = None
-        assert main(flags(writer=server.url)) == 0
+        assert main(flags(writer=server.url, limit=16)) == 0
         assert "not answered" not in capsys.readouterr().out
+
+
+def test_a_writer_that_says_the_same_again_is_told_of(flags, writing, capsys):  # noqa: F811
+    def greedy(number, body):
+        tone = "rude" if "rude1" in body["prompt"] else "kind"
+        texts = [f"{tone} {body['prompt'].split()[0]}"] * body["n"]
+        return answer(
+            {"choices": [{"index": n, "text": text, "finish_reason": "stop"} for n, text in enumerate(texts)]}
+        )
+
+    with serving(writing, fault=greedy) as server:
+        assert main(flags(writer=server.url)) == 0
+    out = capsys.readouterr().out
+    assert "half of the safe answers or more repeat an earlier one: does the writer sample?" in out
+    assert "half of the toxic answers" in out
 
 
 def begin(words):
