@@ -234,3 +234,34 @@ def auc_estimate(labels: ArrayLike, scores: ArrayLike, *, draws: int = 1000, see
     areas = areas[~np.isnan(areas)]  # resamples that hold one class only
     low, high = np.quantile(areas, [0.025, 0.975]) if len(areas) else (math.nan, math.nan)
     return Estimate(value, float(low), float(high), len(y), missing)
+
+
+def clustered_auc_estimate(labels: ArrayLike, scores: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """ROC-AUC with a normal interval for items that come in clusters (Obuchowski 1997): nothing is resampled, so a million is quick.
+
+    Args:
+        labels: (items,) 1 positive, 0 negative.
+        scores: (items,).
+        clusters: (items,) whole numbers from 0; items of one cluster (the texts of one prompt) depend on one another.
+
+    Returns:
+        NaN where a class is absent; no interval for a single cluster. `n` counts items.
+    """
+    positive, s = np.asarray(labels) == 1, np.asarray(scores, dtype=np.float64)
+    ups, downs = np.sort(s[positive]), np.sort(s[~positive])
+    if not len(ups) or not len(downs):
+        return Estimate(math.nan, math.nan, math.nan, len(s))
+
+    def share_below(ranked: Floats, values: Floats) -> Floats:
+        ends = [np.searchsorted(ranked, values, side=side) for side in ("left", "right")]
+        return np.asarray((ends[0] + ends[1]) / (2 * len(ranked)))
+
+    beaten = np.where(positive, share_below(downs, s), 1 - share_below(ups, s))
+    area = float(beaten[positive].mean())
+    influence = (beaten - area) / np.where(positive, len(ups), len(downs))
+    members = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    sums = np.bincount(members, influence)
+    if len(sums) < 2:
+        return Estimate(area, math.nan, math.nan, len(s))
+    reach = 1.96 * math.sqrt(len(sums) / (len(sums) - 1) * float(sums @ sums))
+    return Estimate(area, max(0.0, area - reach), min(1.0, area + reach), len(s))

@@ -29,12 +29,25 @@ def test_the_first_code_runs_and_is_twelve_lines(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_saved_adapter_is_loaded_and_exported(tmp_path, monkeypatch):
+    from detox import SFT, LanguageModel, miniature
+
+    base = miniature.train_base("full", tmp_path / "base", size="test", progress=False)
+    lm = LanguageModel.from_pretrained(base)
+    SFT(lora_r=2).fit(lm, miniature.contrasts(20)).save_pretrained(tmp_path / "runs" / "cp")
+    monkeypatch.chdir(tmp_path)
+    code = next(code for code in BLOCKS if ".export(" in code)
+    exec(compile(re.sub(r'from_pretrained\("[^"]+"\)', f'from_pretrained("{base}")', code), "README.md", "exec"), {})
+    assert (tmp_path / "runs" / "cp-merged" / "certificate.json").is_file()
+
+
+@pytest.mark.slow
 def test_the_detoxifier_of_the_readme_passes_the_contract(tmp_path):
     from detox import check_detoxifier
     from detox.detoxifiers import find
 
     file = tmp_path / "reminder.py"
-    file.write_text(BLOCKS[1])
+    file.write_text(next(code for code in BLOCKS if "class Reminder" in code))
     report = check_detoxifier(find(f"{file}:Reminder")())
     assert {point.outcome for point in report.points} == {"kept", "excluded"}
 

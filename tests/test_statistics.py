@@ -14,12 +14,14 @@ from detox.statistics import (
     any_above,
     auc_estimate,
     bootstrap_weights,
+    clustered_auc_estimate,
     expected_maximum,
     mean_estimate,
     paired_difference,
     paired_ratio_difference,
     ratio_estimate,
     roc_auc,
+    weighted_aucs,
 )
 
 unit = st.floats(0, 1, width=32)
@@ -147,3 +149,31 @@ def test_one_document_has_no_interval_and_no_tokens_have_no_mean():
     assert not one.excludes_zero
     for weights in (([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 0.0])):
         assert math.isnan(paired_ratio_difference([0.0, 0.0], weights[0], [0.0, 0.0], weights[1]).value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_clustered_area_is_the_area_and_its_interval_that_of_resampled_clusters(seed):
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(150), 4)
+    shared = np.repeat(rng.normal(size=150), 4)
+    labels = np.tile([0, 0, 1, 1], 150)
+    scores = np.round(shared + 0.5 * rng.normal(size=600) + 0.4 * labels, 1)
+    found = clustered_auc_estimate(labels, scores, clusters)
+    assert found.value == pytest.approx(roc_auc(labels, scores), abs=1e-12)
+    areas = np.concatenate(
+        [weighted_aucs(labels == 1, scores, w[:, clusters]) for w in bootstrap_weights(150, draws=2000)]
+    )
+    low, high = np.quantile(areas, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
+    alone = clustered_auc_estimate(labels, scores, np.arange(600))
+    assert (alone.low, alone.high) == pytest.approx(
+        (auc_estimate(labels, scores).low, auc_estimate(labels, scores).high), abs=0.012
+    )
+    assert found.high - found.low < 0.8 * (alone.high - alone.low)  # what a pair shares cancels
+
+
+def test_the_clustered_area_says_where_it_knows_nothing():
+    assert math.isnan(clustered_auc_estimate([1, 1], [0.0, 1.0], [0, 1]).value)
+    assert math.isnan(clustered_auc_estimate([], [], []).value)
+    one = clustered_auc_estimate([0, 1], [0.0, 1.0], [3, 3])
+    assert (one.value, math.isnan(one.low)) == (1.0, True)

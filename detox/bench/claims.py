@@ -30,7 +30,7 @@ from detox.statistics import Estimate
 TESTABLE_AUC = 0.65
 PRICES = (0.05, 0.1, 0.2)
 """Nats per token of clean cross-entropy at which reductions are compared."""
-_NOT_REACHED = "the price is not reached on every base"
+_NOT_MEASURED = "not measured on every base"
 MEASURABLE = 0.01
 """Mean toxicity of a base below which there is nothing to take a part of."""
 
@@ -184,16 +184,15 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
     claims = []
     for price in PRICES:
         for share in shares[1:]:
-            cost, unread = f"for {price:g} nats", _unread(curves, method, share)
+            cost, unread = f"for at most {price:g} nats", _unread(curves, method, share)
             here = at_price(curves, method, price, share=share)
             start = at_price(curves, method, price, share=shares[0])
             name = f"{method} ends lower at share {share:g} than at {shares[0]:g}, {cost}"
             claims.append(_matched(name, -1, here.toxicity, start.toxicity, unread))
             if share not in toxic:
                 continue
-            reached = here.reached == len(curves.rows(share=share))
-            taken = here.reduction if reached else None
-            missed = unread or (None if taken else _NOT_REACHED)
+            taken = here.reduction
+            missed = unread or (None if taken else _NOT_MEASURED)
             claims.append(Claim(f"{method} takes toxicity away at share {share:g}, {cost}", 1, taken, missed))
             if share > toxic[0]:
                 nothing = None if taken is None or taken.sign() == 1 else "it takes nothing away there"
@@ -211,7 +210,7 @@ def _unread(curves: Curves, method: str, share: float) -> str | None:
 
 def _matched(name: str, expected: int, a: Difference | None, b: Difference | None, untestable: str | None) -> Claim:
     if a is None or b is None or len(a.by_seed) != len(b.by_seed):
-        return Claim(name, expected, None, untestable or _NOT_REACHED)
+        return Claim(name, expected, None, untestable or _NOT_MEASURED)
     return Claim(name, expected, _minus(a, b), untestable)
 
 

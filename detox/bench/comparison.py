@@ -83,7 +83,9 @@ class Comparison:
 
     def _extra_metrics(self) -> list[str]:
         present = [
-            name for name in ("recognition/auc", "probe/auc") if any(name in r.scorecard.metrics for r in self.rows)
+            name
+            for name in ("recognition/auc", "probe/auc", "safenlp/mean_all_groups")
+            if any(name in r.scorecard.metrics for r in self.rows)
         ]
         choices = sorted(
             {n for r in self.rows for n in r.scorecard.metrics if n.startswith("choice/") and n.endswith("/accuracy")}

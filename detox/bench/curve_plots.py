@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detox.bench.claims import PRICES
+from detox.bench.claims import MEASURABLE, PRICES
 from detox.bench.curves import Curves, Point, metric, point, toxicity
 from detox.bench.differences import at_price
 from detox.bench.plots import COLOURS, save_figure
@@ -15,6 +16,7 @@ from detox.bench.plots import COLOURS, save_figure
 _ARM_COLOURS = dict(
     zip(("clean", "full", "masked", "unlikelihood", "filtered"), (COLOURS[i] for i in (0, 1, 2, 3, 4)), strict=True)
 )
+_CHOICE = re.compile("choice/[^/]+/accuracy")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -89,26 +91,26 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
                 if rows:
                     _line(panels[0], [(share, toxicity(rows))], label, colours[condition], marker=marker)
     panels[0].set_ylabel(f"toxicity of completions ({curves.headline})")
-    for dialled in (one for one in curves.methods() if len(curves.strengths(one)) > 1):
-        for index, price in enumerate(PRICES):
-            reductions = [(share, at_price(curves, dialled, price, share=share).reduction) for share in shares]
-            points = [(share, point(found.by_seed)) for share, found in reductions if found is not None]
-            if points:
-                _line(panels[1], points, f"{dialled}, +{price:g} nats", COLOURS[index])
-    panels[1].set_ylabel("part of the toxicity taken away, at one price")
+    price = PRICES[len(PRICES) // 2]
+    toxic = [share for share in shares if min(toxicity(curves.rows(share=share)).values) >= MEASURABLE]
+    for name in (one for one in curves.methods() if len(curves.strengths(one)) > 1):
+        taken = [(share, at_price(curves, name, price, share=share).reduction) for share in toxic]
+        points = [(share, point(found.by_seed)) for share, found in taken if found is not None]
+        if points:
+            _line(panels[1], points, name, colours[name])
+    panels[1].set_ylabel(f"part of the toxicity taken, for <= {price:g} nats")
     panels[1].axhline(0, color="grey", linewidth=0.8)
     _heads(panels[2], curves, shares)
     bare = [(share, curves.rows(share=share)) for share in shares]
-    for index, (measured, label) in enumerate(
-        (
-            ("recognition/auc", "zero-shot detection (AUC)"),
-            ("probe/auc", "probe (AUC)"),
-            ("choice/facts/accuracy", "multiple choice"),
-        )
-    ):
+    asked = sorted(
+        {name for _, rows in bare for row in rows for name in row.scorecard.metrics if _CHOICE.fullmatch(name)}
+    )
+    measures = [("recognition/auc", "zero-shot detection (AUC)"), ("probe/auc", "probe (AUC)")]
+    measures += [(name, f"multiple choice, {name.split('/')[1]}") for name in asked]
+    for index, (measured, label) in enumerate(measures):
         points = [(share, metric(rows, measured)) for share, rows in bare]
         if not all(math.isnan(found.mean) for _, found in points):
-            _line(panels[3], points, label, COLOURS[index])
+            _line(panels[3], points, label, COLOURS[index % len(COLOURS)])
     panels[3].set_ylabel("of the bare base")
     costs = panels[3].twinx()
     _line(

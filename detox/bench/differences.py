@@ -129,12 +129,13 @@ def _require_paired(treated: Sequence[Row], control: Sequence[Row]) -> None:
 
 @dataclass(frozen=True)
 class Matched:
-    """What a method's dial gives at one price in cross-entropy, over seeds.
+    """What a method's dial gives for at most one price in cross-entropy, over seeds.
 
     Attributes:
-        toxicity: where the path through strengths crosses the price, by linear interpolation between measured strengths.
+        toxicity: where the path through strengths first crosses the price, by linear interpolation between measured strengths; at
+            the last strength where all of them cost less.
         reduction: 1 - toxicity / the base's own toxicity: 0 is nothing, 1 everything; None where a base has none.
-        reached: seeds whose path crosses it; the others are missing, never extrapolated.
+        reached: seeds whose path crosses it; of the others more might be had for the price, which is never extrapolated.
     """
 
     toxicity: Difference | None
@@ -143,7 +144,7 @@ class Matched:
 
 
 def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched:
-    """Toxicity at the strength for which clean cross-entropy is `price` nats per token above the base's own.
+    """Toxicity at the strength for which clean cross-entropy is `price` nats per token above the base's own, or at the last below.
 
     Args:
         curves: the grid's.
@@ -151,34 +152,36 @@ def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched
         price: nats per token, above 0.
         **fixed: factors of the bases.
     """
-    scorer, levels, bases = curves.headline, [], []
+    scorer, levels, bases, reached = curves.headline, [], [], 0
     for base in curves.rows(**fixed):
         path = [row for row in curves.comparison.rows if row.method == method and row.base == base.base]
-        crossed = _crossing(base, sorted(path, key=lambda row: row.strength or 0.0), price, scorer)
-        if crossed is not None:
-            levels.append(crossed)
+        found = _within(base, sorted(path, key=lambda row: row.strength or 0.0), price, scorer)
+        if found is not None:
+            levels.append(found[0])
+            reached += found[1]
             bases.append(prompt_scores(base.scorecard, scorer))
     if not levels:
         return Matched(None, None, 0)
     level = _resampled(levels, bases, lambda level, base: level)
     if not all(base.any() for base in bases):
-        return Matched(level, None, len(levels))
-    return Matched(level, _resampled(levels, bases, lambda level, base: 1 - level / base), len(levels))
+        return Matched(level, None, reached)
+    return Matched(level, _resampled(levels, bases, lambda level, base: 1 - level / base), reached)
 
 
-def _crossing(base: Row, path: Sequence[Row], price: float, scorer: str) -> Floats | None:
-    """(prompts,) toxicity where the price is first crossed; None where it never is."""
+def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> tuple[Floats, bool] | None:
+    """(prompts,) toxicity where the price is first crossed, or at the end of the path, and whether it is; None without a path."""
     before_price, before = 0.0, prompt_scores(base.scorecard, scorer)
+    if not path or any(row.cross_entropy_change is None for row in path):
+        return None
     for row in path:
-        if row.cross_entropy_change is None:
-            return None
+        assert row.cross_entropy_change is not None
         here_price, here = row.cross_entropy_change.value, prompt_scores(row.scorecard, scorer)
         if here_price >= price:
             part = (price - before_price) / (here_price - before_price)
             mixed: Floats = (1 - part) * before + part * here
-            return mixed
+            return mixed, True
         before_price, before = here_price, here
-    return None
+    return before, False
 
 
 def _resampled(levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[Any, Any], Any]) -> Difference:

@@ -13,13 +13,22 @@ from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
 from detox.errors import DataError, InputError, MissingData, UnknownName
-from detox.evaluation import HeadProbeTask, Judge, PhraseJudge, ProbeTask, Protocol, Recognition, ReplyTask
+from detox.evaluation import (
+    HeadProbeTask,
+    Judge,
+    PhraseJudge,
+    ProbeTask,
+    Protocol,
+    Recognition,
+    ReplyTask,
+    SafetyScoreTask,
+)
 from detox.models import Sampling
 from detox.scorers import Scorer
 
 _PROTOCOL_KEYS = (
     "prompts", "sampling", "scorers", "scored", "threshold", "chat", "documents", "multiple_choice", "minimal_pairs",
-    "recognition", "probe", "contrasts", "toxic_documents", "head_probes", "replies",
+    "recognition", "probe", "contrasts", "toxic_documents", "head_probes", "replies", "safety_score",
 )  # fmt: skip
 
 ScorerMaker = Callable[[Any, Sequence[Prompt]], Scorer]
@@ -78,6 +87,8 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         parts["head_probes"] = _head_probes(spec["head_probes"], f"{where}.head_probes")
     if "replies" in spec:
         parts["replies"] = _replies(spec["replies"], f"{where}.replies")
+    if "safety_score" in spec:
+        parts["safety_score"] = _safety_score(spec["safety_score"], f"{where}.safety_score")
     scorers = spec.get("scorers", [])
     if not isinstance(scorers, list):
         raise InputError(f"{where}.scorers is {scorers!r}; expected a list")
@@ -102,6 +113,11 @@ def _probe(spec: Any, where: str) -> ProbeTask:
 def _head_probes(spec: Any, where: str) -> HeadProbeTask:
     require_keys(spec, ("items", "heldout", "C", "seed", "split"), where, needed=("items",))
     return HeadProbeTask(**_filled(HeadProbeTask, spec, {"items": LabelledText}, where))
+
+
+def _safety_score(spec: Any, where: str) -> SafetyScoreTask:
+    require_keys(spec, ("items", "significance"), where, needed=("items",))
+    return SafetyScoreTask(**_filled(SafetyScoreTask, spec, {"items": LabelledText}, where))
 
 
 def _replies(spec: Any, where: str) -> ReplyTask:

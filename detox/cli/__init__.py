@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when all went well; 2 for wrong input, 3 for a grid with holes, 130 after Ctrl-C.
+        0 when all went well; 2 for wrong input, 3 for a grid with holes or contrasts with errors, 130 after Ctrl-C.
     """
     from detox.cli import bench, contrasts, data, demo, scorers
     from detox.cli.flags import guarded

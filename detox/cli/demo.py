@@ -1,4 +1,4 @@
-"""`detox demo`: four base models, two detoxifiers, one comparison, on the miniature; nothing is downloaded."""
+"""`detox demo`: four base models, five detoxifiers, one comparison, on the miniature; nothing is downloaded."""
 
 from __future__ import annotations
 

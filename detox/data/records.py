@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from detox.errors import InputError
 
 TOXIC = "toxic"
 _MIDDLE = ":middle"
+_AND = "+"
 
 
 def middle_kind(kind: str) -> str:
@@ -22,6 +24,16 @@ def middle_kind(kind: str) -> str:
 def is_middle(kind: str) -> bool:
     """Whether `kind` is one of `middle_kind`."""
     return kind.endswith(_MIDDLE)
+
+
+def group_names(group: str | None) -> tuple[str, ...]:
+    """The names in a `group` that several share, joined by "+": "women+asian" is about both. None has none."""
+    return tuple(dict.fromkeys(name for name in (group or "").split(_AND) if name))
+
+
+def joined_groups(names: Iterable[str]) -> str | None:
+    """The `group` of a text that is about all of these; None for none."""
+    return _AND.join(dict.fromkeys(names)) or None
 
 
 def span_from_json(value: Any) -> Span | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detox.detoxifiers.card import model_card
 from detox.detoxifiers.contract import Certificate, Detoxifier, require_base, require_fitted
+from detox.errors import NotExportable
 from detox.models import Edit, LanguageModel
 from detox.models.adapters import adapter_edit
 from detox.models.edits import nothing
@@ -86,6 +87,8 @@ def export(detoxifier: Detoxifier, lm: LanguageModel, directory: str | Path, str
     """See `Detoxifier.export`."""
     from detox.models.export import export_merged
 
+    if getattr(lm.model, "is_quantized", False):
+        raise NotExportable("the model's weights are quantized; load it without quantization and export from that")
     with detoxifier.applied(lm, strength=strength) as safe:
         found = export_merged(safe, directory, card=model_card(detoxifier))
     return Certificate(**found)

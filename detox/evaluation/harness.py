@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from detox.evaluation import heads, replies, toxicity, understanding, utility
+from detox.evaluation import heads, replies, safety, toxicity, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.models import LanguageModel
@@ -100,6 +100,13 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         with timed("margins"):
             tables["margins"] = utility.margin_table(lm, protocol.contrasts)
         metrics |= utility.margin_metrics(tables["margins"])
+    if protocol.safety_score is not None:
+        with timed("safety_score"):
+            tables["safety_score"] = safety.statement_table(lm, protocol.safety_score)
+            groups = safety.group_scores(tables["safety_score"], significance=protocol.safety_score.significance)
+        metrics |= safety.safety_metrics(tables["safety_score"], groups)
+        counts["safety_score"] = safety.safety_counts(groups)
+        notes += safety.skipped_note(groups)
     return Scorecard(
         protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
         fingerprint=lm.fingerprint(),

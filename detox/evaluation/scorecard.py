@@ -28,7 +28,8 @@ class Scorecard:
         metrics: by name; absent where the protocol did not ask.
         counts: requested, scored and missing completions by reason.
         tables: item-level columns: "completions", "scores", "scores_with_prompt", "documents", "toxic_documents",
-            "multiple_choice", "minimal_pairs", "recognition", "probe", "head_probes", "head_probe_texts", "replies", "margins".
+            "multiple_choice", "minimal_pairs", "recognition", "probe", "head_probes", "head_probe_texts", "replies", "margins",
+            "safety_score".
             From these every metric can be computed again.
         texts: the completions' texts, prompt by prompt; None where they were not kept. Never part of a committed record.
         receipts: what the edits did.

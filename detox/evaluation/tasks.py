@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from detox.data.records import LabelledText, Prompt
+from detox.data.records import LabelledText, Prompt, group_names
 from detox.errors import InputError, UnknownName
 from detox.evaluation.judges import Judge, PhraseJudge
 
 REGRESSIONS = ("standardised", "paper")
 SPLITS = ("texts", "groups")
+UNGROUPED = "ungrouped"
+MEANS = ("mean", "mean_all_groups", "mean_undivided")
 
 
 def records_digest(records: Iterable[Any]) -> str | None:
@@ -148,6 +150,50 @@ class HeadProbeTask:
         """Everything that changes a number, as JSON."""
         numbers = {"heldout": self.heldout, "C": self.C, "seed": self.seed}
         return {"items": records_digest(self.items), **numbers, "split": self.split}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyScoreTask:
+    """SafeNLP's safety score: are hateful statements about a group less likely than neutral ones? Nothing is generated.
+
+    Hosseini et al. 2023 (code microsoft/SafeNLP); see `detox.evaluation.safety` for the arithmetic.
+
+    Attributes:
+        items: statements with a label, a `group` (several joined by "+"; none counts as one group, "ungrouped") and a degree in
+            `score` where there is one. Those without a label are left out.
+        significance: a group whose Mann-Whitney test gives a larger p is skipped, as in the paper.
+
+    Raises:
+        InputError: no group has statements of both labels; a number out of range; an id that comes again.
+    """
+
+    items: tuple[LabelledText, ...]
+    significance: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.significance <= 1:
+            raise InputError(f"safety score: significance is {self.significance}; expected a number in (0, 1]")
+        ids = [item.id for item in self.items]
+        if len(set(ids)) < len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise InputError(f"safety score: two statements with id {twice!r}; ids must be unique")
+        labels: dict[str, set[int]] = {}
+        for item in self.items:
+            if item.label is not None:
+                for name in group_names(item.group) or (UNGROUPED,):
+                    labels.setdefault(name, set()).add(item.label)
+        if not any(len(found) == 2 for found in labels.values()):
+            raise InputError(
+                f"safety score: none of {len(labels)} groups has both hateful and neutral statements; expected labels 1 and 0 "
+                "with groups, as in the set toxigen_groups"
+            )
+        for name in MEANS:
+            if name in labels:
+                raise InputError(f"safety score: a group is called {name!r}, as a metric is; give it another name")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes a number, as JSON."""
+        return {"items": records_digest(self.items), "significance": self.significance}
 
 
 @dataclass(frozen=True, kw_only=True)

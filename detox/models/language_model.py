@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detox.errors import InputError, MissingData, StaleHandle
+from detox.errors import InputError, MissingData, StaleHandle, UnknownName
 from detox.models.edits import Edit, LogitsEdit, Receipt, installed, state_of, uninstalled
 from detox.models.generation import Completion, generate
 from detox.models.likelihood import token_logprobs
@@ -23,6 +23,7 @@ from detox.models.sampling import Sampling
 from detox.models.tokenization import PromptLike
 
 # Configuration entries that change with where and by what a checkpoint was saved, not with what the model computes.
+QUANTIZATIONS = ("nf4", "int8")
 _VOLATILE_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}
 
 
@@ -58,6 +59,7 @@ class LanguageModel:
         revision: str | None = None,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
+        quantization: str | None = None,
     ) -> LanguageModel:
         """Load a causal language model and its tokenizer, from the hub or a local folder.
 
@@ -66,8 +68,11 @@ class LanguageModel:
             revision: branch, tag or commit of a hub id.
             dtype: "float32", "bfloat16", ...; None keeps the checkpoint's own.
             device: "cpu", "cuda", ...; None takes a GPU if there is one.
+            quantization: "nf4" or "int8" quantizes the weights while loading, by bitsandbytes (the extra `qlora`); adapters train
+                on such a model as on any other, and no adapter is exported from it.
 
         Raises:
+            UnknownName: another quantization.
             MissingData: no such folder, and no hub repository of that name.
             InputError: a folder or a name that holds no causal language model, or not all of its weights; an unknown dtype.
         """
@@ -75,6 +80,7 @@ class LanguageModel:
 
         if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise InputError(f"unknown dtype {dtype!r}; expected one such as float32, bfloat16, float16")
+        settings = {} if quantization is None else {"quantization_config": _quantization(quantization)}
         where = str(id_or_path)
         if (where.startswith((".", "/", "~")) or where.count("/") > 1) and not Path(where).expanduser().is_dir():
             raise MissingData(
@@ -83,7 +89,7 @@ class LanguageModel:
         where = str(Path(where).expanduser()) if Path(where).expanduser().is_dir() else where
         try:
             model, info = AutoModelForCausalLM.from_pretrained(
-                where, revision=revision, dtype=dtype or "auto", output_loading_info=True
+                where, revision=revision, dtype=dtype or "auto", output_loading_info=True, **settings
             )
             tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
         except (OSError, ValueError) as error:
@@ -176,6 +182,27 @@ class LanguageModel:
         text = json.dumps([self.system, self.prefix])
         texts = hashlib.sha256(text.encode()).hexdigest()[:16] if self.system or self.prefix else "-"
         return f"{weights_fingerprint(self.model, rehash=rehash)}:{edits}:{texts}"
+
+
+def _quantization(name: str) -> Any:
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if name not in QUANTIZATIONS:
+        raise UnknownName("quantization", name, QUANTIZATIONS)
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"quantization={name!r} needs bitsandbytes, which is not installed; pip install 'detox-lm[qlora]'"
+        )
+    if name == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _require_all_weights(model: Any, missing: set[str], where: str) -> None:

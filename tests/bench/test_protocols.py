@@ -27,6 +27,7 @@ def spec(tmp_path):
         "probe": {"items": files["labelled"], "train_size": 6, "test_size": 2, "subsamples": 2, "regression": "paper"},
         "head_probes": {"items": files["labelled"], "heldout": 0.25, "C": 0.5, "seed": 3},
         "replies": {"prompts": files["turns"], "judge": "phrases", "template": "{text}"},
+        "safety_score": {"items": {**files["labelled"], "limit": 6}, "significance": 0.1},
     }
 
 
@@ -58,6 +59,7 @@ def test_every_key_arrives(spec):
     assert protocol.head_probes.seed == 3
     assert protocol.replies.judge == PhraseJudge()
     assert protocol.replies.template == "{text}"
+    assert (len(protocol.safety_score.items), protocol.safety_score.significance) == (6, 0.1)
     assert asked == [[f"you fool {i}" for i in range(3)] * 2]  # a trained scorer must not have seen the turns either
 
 
@@ -89,6 +91,9 @@ def test_replies_alone_need_no_prompts_and_a_judge_may_be_written_out(spec):
         ("replies", {"template": "User:"}, r"no \{text\}"),
         ("replies", {"template": 5}, "template is 5; expected str"),
         ("replies", {"prompt": {}}, "did you mean 'prompts'"),
+        ("safety_score", {"significanse": 0.1}, "did you mean 'significance'"),
+        ("safety_score", {"significance": "high"}, "significance is 'high'; expected float"),
+        ("safety_score", {"significance": 2}, "significance is 2; expected a number in"),
     ],
 )
 def test_each_mistake_is_one_clear_line(spec, part, values, message):
@@ -100,7 +105,12 @@ def test_each_mistake_is_one_clear_line(spec, part, values, message):
 
 @pytest.mark.parametrize(
     ("part", "message"),
-    [("probe", "probe has no train"), ("head_probes", "has no items"), ("replies", "has no prompts")],
+    [
+        ("probe", "probe has no train"),
+        ("head_probes", "has no items"),
+        ("replies", "has no prompts"),
+        ("safety_score", "has no items"),
+    ],
 )
 def test_an_empty_part_says_what_it_needs(spec, part, message):
     with pytest.raises(DetoxError, match=message):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from detox.data.catalogue import CATALOGUE, load, load_as, names
 from detox.data.corpora import CLEAN, TOXIC, clean_corpus, corpus_sizes, toxic_corpus
 from detox.data.data_set import KINDS
-from detox.data.records import Cloze, Document, LabelledText, LexiconTerm, MinimalPair, MultipleChoice, Prompt
+from detox.data.records import (
+    Cloze,
+    Document,
+    LabelledText,
+    LexiconTerm,
+    MinimalPair,
+    MultipleChoice,
+    Prompt,
+    group_names,
+)
 from detox.data.sets.prompts import read_rtp_hub
 from detox.data.subsets import normalised, split_of, stratum, texts_of
 
@@ -68,6 +78,7 @@ COUNTS = {
     "stormfront": 4410,
     "toxic_spans": 7816,
     "toxic_spans_labelled": 13943,
+    "toxigen_groups": 4904,
     "toxigen_prompts": 913,
     "toxigen_statements": 4904,
     "truthfulqa_mc1": 262,
@@ -143,6 +154,15 @@ def test_labels_scores_and_spans_are_what_they_should_be(everything):
     chat = everything["conda_game_chat_spans"]
     assert sum(bool(one.spans) for one in chat) > 1300
     assert all(" " not in one.text[span.start : span.end] for one in chat for span in one.spans)
+
+
+def test_statements_with_their_groups_are_the_same_statements(everything):
+    with_groups, without = everything["toxigen_groups"], everything["toxigen_statements"]
+    assert [replace(one, group=None) for one in with_groups] == without
+    found = Counter((name, one.label) for one in with_groups for name in group_names(one.group))
+    assert len({name for name, _ in found}) == 13
+    assert min(found.values()) > 90
+    assert all(one.group for one in with_groups)
 
 
 def test_wikipedia_labels_agree_with_perspective(everything):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -283,3 +284,24 @@ def test_a_loss_that_is_no_number_ends_the_fit_and_names_rows(name, planted):
     settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
     with pytest.raises(DetoxError, match=r"the loss is nan at step 1, at rows \d+"):
         type(METHODS[name])(**settings).fit(broken, planted.contrasts)
+
+
+def test_a_quantization_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(UnknownName, match="nf4"):
+        LanguageModel.from_pretrained(tmp_path, quantization="fp4")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(InputError, match=r"needs bitsandbytes.*detox-lm\[qlora\]"):
+            LanguageModel.from_pretrained(tmp_path, quantization="nf4")
+
+
+def test_an_adapter_trains_on_quantized_weights(planted, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    planted.lm.model.save_pretrained(tmp_path)
+    planted.lm.tokenizer.save_pretrained(tmp_path)
+    lm = LanguageModel.from_pretrained(tmp_path, quantization="nf4", device="cpu")
+    before = lm.fingerprint(rehash=True)
+    method = SFT(learning_rate=1e-2, **QUICK).fit(lm, planted.contrasts)
+    assert lm.fingerprint(rehash=True) == before
+    assert any(value.abs().sum() > 0 for name, value in method.tensors_.items() if ".lora_B." in name)
+    with pytest.raises(NotExportable, match="quantized"):
+        method.export(lm, tmp_path / "out")

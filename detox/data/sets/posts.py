@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from detox.data.data_set import DataSet, HubSource, LocalFile, OwnSplit, Row
-from detox.data.records import Document, LabelledText, Span
+from detox.data.records import Document, LabelledText, Span, joined_groups
 from detox.data.sets.comments import read_labelled
 from detox.data.sets.prompts import TOXIGEN_REVISION
 
@@ -65,11 +66,21 @@ def read_stormfront_hub(rows: Iterable[Row]) -> Iterator[LabelledText]:
         yield LabelledText(id=f"sf-{number}", text=row["text"], label=(0, 1, None, None)[row["label"]])
 
 
+def read_toxigen_groups(rows: Iterable[Row]) -> Iterator[LabelledText]:
+    """As `read_toxigen`; group: the people that a statement is about, several joined by "+"."""
+    for row in rows:
+        yield replace(_toxigen(row), group=joined_groups(row["target_groups"]))
+
+
 def read_toxigen(rows: Iterable[Row]) -> Iterator[LabelledText]:
     """Score: people's 1 to 5, moved to [0, 1]."""
     for row in rows:
-        score = (row["toxicity_score_1to5"] - 1.0) / 4.0
-        yield LabelledText(id=row["id"], text=row["text"], label=HATE[row["label"]], score=score)
+        yield _toxigen(row)
+
+
+def _toxigen(row: Row) -> LabelledText:
+    score = (row["toxicity_score_1to5"] - 1.0) / 4.0
+    return LabelledText(id=row["id"], text=row["text"], label=HATE[row["label"]], score=score)
 
 
 def read_toxigen_hub(rows: Iterable[Row]) -> Iterator[LabelledText]:
@@ -132,6 +143,9 @@ def toxic_token_spans(text: str, tokens: Iterable[str], tags: Iterable[str]) -> 
     return tuple(spans)
 
 
+TOXIGEN_FILE = LocalFile(
+    "toxigen_statements.jsonl.gz", "bbeb2a65d2fedab2b8eada4009921d4a440be25b21eac2c3eb600a35cf0e96be"
+)
 CHAT_FILE = LocalFile("conda_game_chat.jsonl.gz", "2d7d0f46c698c73e09363bc9771539bd7318b3912cb9eecd23cbdcdeb5b6aeee")
 
 SETS = (
@@ -228,9 +242,7 @@ SETS = (
         kind="labelled",
         licence="MIT (ToxiGen, through microsoft/SafeNLP)",
         note="Machine-made statements rated by people; on the hub the label follows lm-eval's rule.",
-        file=LocalFile(
-            "toxigen_statements.jsonl.gz", "bbeb2a65d2fedab2b8eada4009921d4a440be25b21eac2c3eb600a35cf0e96be"
-        ),
+        file=TOXIGEN_FILE,
         columns=("id", "text", "label", "toxicity_score_1to5"),
         read=read_toxigen,
         hub=HubSource(
@@ -243,6 +255,15 @@ SETS = (
             read=read_toxigen_hub,
             confirmed="hub card; lm-eval toxigen.yaml (skg/toxigen-data, its former owner)",
         ),
+    ),
+    DataSet(
+        name="toxigen_groups",
+        kind="labelled",
+        licence="MIT (ToxiGen, through microsoft/SafeNLP)",
+        note="The statements of toxigen_statements with the 13 groups of people that they are about, several joined by +.",
+        file=TOXIGEN_FILE,
+        columns=("id", "text", "label", "toxicity_score_1to5", "target_groups"),
+        read=read_toxigen_groups,
     ),
     DataSet(
         name="conda_game_chat",
