@@ -52,7 +52,7 @@ def main() -> None:
     from detox.detoxifiers.contract import CONFIG_NAME
     from detox.errors import InputError
     from detox.files import require_replaceable, require_writable
-    from detox.training.processes import is_first
+    from detox.training.processes import is_first, leave, process_count
 
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         raise InputError(
@@ -64,6 +64,8 @@ def main() -> None:
 
     # 1. The model and what the detoxifier learns from: prompts with safe and toxic continuations.
     if script.smoke:
+        if process_count() > 1:
+            raise InputError("--smoke runs in one process; launch several with --model_name_or_path")
         import detox.miniature as miniature
 
         with tempfile.TemporaryDirectory() as folder:
@@ -86,6 +88,7 @@ def main() -> None:
     # 2. Fit, save. The base model is left bit for bit as it was.
     work_dir = Path(script.work_dir or f"{script.output_dir}.work")
     detoxifier.fit(lm, contrasts, work_dir=work_dir)
+    leave()
     if not is_first():  # of several processes that trained together, one writes
         return
     detoxifier.save_pretrained(script.output_dir)

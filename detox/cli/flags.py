@@ -33,6 +33,7 @@ def parse(
     from trl import TrlParser
 
     argv = list(sys.argv[1:] if argv is None else argv)
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     known = [f.name for one in types for f in fields(one) if f.init]
     for flag in (word[2:].split("=")[0] for word in argv if word.startswith("--")):
         if flag.removeprefix("no_") not in known and flag not in ("config", "help"):

@@ -137,7 +137,7 @@ class Detoxifier(abc.ABC):
             "method": method_name(type(self)),
             "hyperparameters": hyperparameters(self),
             "learned": values,
-            "tensors": tensors_file,
+            "tensors": tensors_file if tensors else None,
             "fitted_on": getattr(self, "fitted_on_", None),
             "versions": _versions(),
             "warning": "reversing the sign of this edit makes a model more toxic"

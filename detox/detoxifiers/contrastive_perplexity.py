@@ -128,7 +128,6 @@ class ContrastivePerplexity(Detoxifier):
         length = training_rows.max_length(self, lm)
         groups, counted = self._groups(lm, contrasts, length)
         evaluated = None if eval_contrasts is None else self._groups(lm, eval_contrasts, length)[0]
-        trainers: list[Any] = []
 
         def make(materials: weight_fits.Materials) -> Any:
             from transformers import TrainingArguments
@@ -140,19 +139,17 @@ class ContrastivePerplexity(Detoxifier):
             model = materials.model
             if materials.peft_config is not None:
                 model = with_adapter(model, materials.peft_config, seed=self.seed)
-            trainer = GroupTrainer(
+            return GroupTrainer(
                 model, args=weight_fits.configured(TrainingArguments, {**more, **ours}), train_dataset=groups,
                 eval_dataset=evaluated, data_collator=partial(collate, fill=pad_token(lm.tokenizer)), alpha=self.alpha,
                 form=cast(Form, self.form), phi=self.phi, anchor=self.anchor, anchor_weight=self.anchor_weight,
                 sequences_at_once=self.sequences_at_once,
             )  # fmt: skip
-            trainers.append(trainer)
-            return trainer
 
         learned = weight_fits.train(
             self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
         )
-        learned.record.update(counted, collapsed_at=trainers[0].collapsed_at)
+        learned.record.update(counted)
         trained_weights.remember(self, learned)
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
@@ -161,13 +158,17 @@ class ContrastivePerplexity(Detoxifier):
         self, lm: LanguageModel, contrasts: Sequence[Contrast], length: int
     ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Token ids of each group, and what was counted on the way."""
+        if training_rows.rows_of(contrasts, ()) is not None:
+            raise InputError(
+                "ContrastivePerplexity: got a Dataset; expected contrasts (`contrasts_from_preferences` makes them of pairs)"
+            )
         whole = [one for one in contrasts if one.safe and one.toxic]
         if not whole:
             raise InputError(
                 f"ContrastivePerplexity: none of {len(contrasts)} contrasts has a safe and a toxic paraphrase; expected at least one"
             )
         training_rows.require_plain(lm, "ContrastivePerplexity")
-        pool = [(index, text) for index, one in enumerate(whole) for text in one.toxic]
+        pool = [(index, text) for index, one in enumerate(whole) for text in one.toxic] if self.num_random else []
         cut = 0
         groups = []
         for index, one in enumerate(whole):
@@ -175,9 +176,14 @@ class ContrastivePerplexity(Detoxifier):
             safe, toxic = (
                 _some(texts, most, rng) for texts, most in ((one.safe, self.num_safe), (one.toxic, self.num_toxic))
             )
-            others = [text for owner, text in pool if owner != index] if self.num_random else []
-            texts = [*safe, *toxic, *_some(others, self.num_random, rng)]
-            pairs = encode_pairs(lm, [one.prompt] * len(texts), texts)
+            # More than needed is drawn, since some may be the group's own.
+            drawn = rng.sample(pool, min(len(pool), self.num_random + len(one.toxic)))
+            others = [text for owner, text in drawn if owner != index][: self.num_random]
+            texts = [*safe, *toxic, *others]
+            try:
+                pairs = encode_pairs(lm, [one.prompt] * len(texts), texts)
+            except InputError as error:
+                raise InputError(f"contrast {one.id!r}: {error}") from error
             cut += sum(len(context) + len(continuation) > length for context, continuation in pairs)
             kept = [(context, continuation[: max(0, length - len(context))]) for context, continuation in pairs]
             sides = {

@@ -48,9 +48,11 @@ class DPO(Detoxifier):
         seed: of the adapter's start and of the order of pairs.
         allow_base_mismatch: apply to another model than that of the fit; the record must say so.
 
+    TRL ends every continuation with the end token, chosen and rejected alike.
+
     After `fit`:
         tensors_, config_: the adapter as PEFT keeps it; `config_` is None for full weights.
-        record_: steps, pairs, pairs cut, learning curve.
+        record_: steps, pairs, pairs cut, pairs left out because their prompt alone fills the length, learning curve.
     """
 
     loss: str = "sigmoid"
@@ -101,8 +103,9 @@ class DPO(Detoxifier):
             InputError: no contrast has both sides, or a column is missing; see also `detox.detoxifiers.weight_fits.train`.
             DataError: a row prefers a text to itself, or holds an empty continuation.
         """
-        rows, evaluated = self._rows(lm, contrasts), None if eval_contrasts is None else self._rows(lm, eval_contrasts)
         length = training_rows.max_length(self, lm)
+        rows, left_out = self._rows(lm, contrasts, length)
+        evaluated = None if eval_contrasts is None else self._rows(lm, eval_contrasts, length)[0]
 
         def make(materials: weight_fits.Materials) -> Any:
             config_class, trainer_class, extra = self._trainer()
@@ -114,31 +117,36 @@ class DPO(Detoxifier):
             return trainer_class(
                 materials.model, args=arguments, train_dataset=rows, eval_dataset=evaluated,
                 processing_class=materials.tokenizer, peft_config=materials.peft_config,
+                **({} if self.loss == "simpo" or materials.reference is None else {"ref_model": materials.reference}),
             )  # fmt: skip
 
         learned = weight_fits.train(
             self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
         )
         kinds = (("prompt", "chosen"), ("prompt", "rejected"), ("prompt", "completion"))
-        learned.record.update(examples=len(rows), cut=training_rows.longer(rows, lm.tokenizer, length, kinds))
+        learned.record.update(
+            examples=len(rows), left_out=left_out, cut=training_rows.longer(rows, lm.tokenizer, length, kinds)
+        )
         trained_weights.remember(self, learned)
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
 
-    def _rows(self, lm: LanguageModel, contrasts: Any) -> Any:
+    def _rows(self, lm: LanguageModel, contrasts: Any, length: int) -> tuple[Any, int]:
+        """A dataset for the trainer, and how many rows are left out because their prompt alone fills the length."""
         columns = _UNPAIRED if self.loss == "kto" else _PAIRS
         rows = training_rows.rows_of(contrasts, columns)
         if rows is None:
             training_rows.require_plain(lm, "DPO")
             made = kto_dataset(contrasts) if self.loss == "kto" else preference_dataset(contrasts, pairing=self.pairing)
-            return training_rows.prefixed(made, lm.prefix)
+            begun = training_rows.fitting(training_rows.prefixed(made, lm.prefix), lm.tokenizer, length)
+            return begun, len(made) - len(begun)
         for number, row in enumerate(rows):
             held = [row[column] for column in columns if column != "label"]
             if not all(held):
                 raise DataError(f"row {number}: an empty continuation; expected text in {' and '.join(columns)}")
             if len(held) == 2 and held[0] == held[1]:
                 raise DataError(f"row {number}: chosen and rejected are the same; leave the row out")
-        return rows
+        return rows, 0
 
     def _trainer(self) -> tuple[type, type, dict[str, Any]]:
         """TRL's configuration and trainer for the loss, and what the loss is called there."""

@@ -15,6 +15,7 @@ from transformers import Trainer
 
 from detox.contrastive_loss import Form, contrastive_perplexity_loss, fused_token_nll, prototypes
 from detox.losses import IGNORE_INDEX, reduction_dtype
+from detox.models.running import evaluating
 from detox.training.fused_head import replaced_forward, why_not_fused
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,12 @@ def collate(groups: Sequence[Mapping[str, Any]], *, fill: int) -> dict[str, Tens
     }  # fmt: skip
 
 
+def collapse(history: Sequence[Mapping[str, Any]]) -> tuple[float, int] | None:
+    """What safe text cost at the start, in nats per token, and the step at which it cost `COLLAPSE` more; None where it never did."""
+    known = [(entry["nll_safe"], entry["step"]) for entry in history if "nll_safe" in entry]
+    return next(((known[0][0], step) for nll, step in known if nll > known[0][0] + COLLAPSE), None)
+
+
 class GroupTrainer(Trainer):  # type: ignore[misc]
     """Contrastive perplexity of groups, and an anchor on their safe side."""
 
@@ -69,8 +76,6 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         self.anchor, self.anchor_weight, self.sequences_at_once = anchor, anchor_weight, sequences_at_once
         self.model_accepts_loss_kwargs = False  # the loss is a mean over groups: accumulated batches are averaged
         self.sums: dict[str, list[float]] = defaultdict(list)
-        self.start: float | None = None
-        self.collapsed_at: int | None = None
         self._fused: bool | None = None
 
     def compute_loss(
@@ -84,13 +89,14 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         sides = [self._grid(phi, inputs["group"], inputs["toxic"] == side) for side in (False, True)]
         (safe, safe_mask), (toxic, toxic_mask) = sides
         contrast = contrastive_perplexity_loss(safe, toxic, safe_mask, toxic_mask, alpha=self.alpha, form=self.form)
-        loss, is_safe = contrast, ~inputs["toxic"]
-        tokens = counts[is_safe].sum()
-        if self.anchor == "ce":
-            loss = loss + self.anchor_weight * nll[is_safe].sum() / tokens
-        elif self.anchor == "kl":
-            loss = loss + self.anchor_weight * distance.sum() / tokens
-        self._note(nll.detach(), counts, safe, safe_mask, toxic, toxic_mask, contrast, inputs["toxic"])
+        loss = contrast
+        if self.anchor != "none":
+            # Of each group, then over groups, as the contrast is: otherwise the loss would hang on how a batch is split.
+            sums, _ = self._grid(nll if self.anchor == "ce" else distance, inputs["group"], ~inputs["toxic"])
+            tokens, _ = self._grid(counts, inputs["group"], ~inputs["toxic"])
+            loss = loss + self.anchor_weight * (sums.sum(-1) / tokens.sum(-1)).mean()
+        if model.training:
+            self._note(nll.detach(), counts, safe, safe_mask, toxic, toxic_mask, contrast, inputs["toxic"])
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
@@ -123,7 +129,7 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
                 logger.warning("the likelihoods are computed from whole logits: %s", reason)
         base = None
         if safe is not None and bool(safe.any()):
-            with torch.no_grad(), self._without_adapter(model):
+            with torch.no_grad(), self._without_adapter(model), evaluating(model):
                 base = self._outputs(model, head, batch, (lambda hidden: hidden) if self._fused else None)
         wanted = targets.masked_fill(~safe[:, None], IGNORE_INDEX) if safe is not None else targets
 
@@ -184,18 +190,22 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         for name, value in noted.items():
             self.sums[name].append(float(value))
 
+    def facts(self) -> dict[str, Any]:
+        """What the record says besides the curve."""
+        fell = collapse(self.state.log_history)
+        return {"collapsed_at": None if fell is None else fell[1]}
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the steps since the last entry saw; raise the alarm where safe text was forgotten."""
         if "loss" in logs and self.sums:
             logs.update({name: sum(values) / len(values) for name, values in self.sums.items()})
             self.sums.clear()
-            self.start = logs["nll_safe"] if self.start is None else self.start
-            if self.collapsed_at is None and logs["nll_safe"] > self.start + COLLAPSE:
-                self.collapsed_at = self.state.global_step
+            found = collapse([*self.state.log_history, {**logs, "step": self.state.global_step}])
+            if found is not None and found[1] == self.state.global_step:
                 logger.warning(
                     "contrastive perplexity: safe text costs %.2f nats a token at step %d and cost %.2f at the start; the model is "
                     "losing language, use an anchor or a lower learning_rate",
-                    logs["nll_safe"], self.collapsed_at, self.start,
+                    logs["nll_safe"], found[1], found[0],
                 )  # fmt: skip
         super().log(logs, *args, **kwargs)
 

@@ -63,9 +63,10 @@ def load(directory: str | Path, *, trust_code: bool = False, **overrides: Any) -
             "trust_code=True"
         )
     detoxifier = _made(cls or find(method), method, {**envelope["hyperparameters"], **overrides})
+    file = envelope.get("tensors")
     try:
         detoxifier.restore(
-            envelope["learned"], _tensors(path.parent / str(envelope.get("tensors", "tensors.safetensors")))
+            envelope["learned"], _tensors(path.parent / str(file or "tensors.safetensors"), expected=file is not None)
         )
     except KeyError as error:
         raise DataError(f"{path}:1: what {method} learned lacks {error}; save the detoxifier again") from error
@@ -74,8 +75,12 @@ def load(directory: str | Path, *, trust_code: bool = False, **overrides: Any) -
     return detoxifier
 
 
-def _tensors(file: Path) -> dict[str, Any]:
+def _tensors(file: Path, *, expected: bool) -> dict[str, Any]:
     if not file.is_file():
+        if expected:
+            raise DataError(
+                f"{file} is missing, without which nothing of what was learned is there; save the detoxifier again"
+            )
         return {}
     from safetensors import SafetensorError
     from safetensors.torch import load_file

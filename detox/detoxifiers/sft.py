@@ -90,7 +90,7 @@ class SFT(Detoxifier):
         from trl import SFTConfig, SFTTrainer
 
         length = training_rows.max_length(self, lm)
-        rows, cut = self._rows(lm, contrasts, length)
+        rows, counted = self._rows(lm, contrasts, length)
         evaluated = None if eval_contrasts is None else self._rows(lm, eval_contrasts, length)[0]
 
         def make(materials: weight_fits.Materials) -> Any:
@@ -103,18 +103,20 @@ class SFT(Detoxifier):
         learned = weight_fits.train(
             self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
         )
-        learned.record.update(examples=len(rows), cut=cut)
+        learned.record.update(examples=len(rows), **counted)
         trained_weights.remember(self, learned)
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
 
-    def _rows(self, lm: LanguageModel, contrasts: Any, length: int) -> tuple[Any, int | None]:
-        """A dataset for SFTTrainer, and how many examples are cut."""
+    def _rows(self, lm: LanguageModel, contrasts: Any, length: int) -> tuple[Any, dict[str, int | None]]:
+        """A dataset for SFTTrainer, and what was counted on the way."""
         from datasets import Dataset
 
         rows = training_rows.rows_of(contrasts, ())
         if rows is not None:
-            return rows, training_rows.longer(rows, lm.tokenizer, length, (("prompt", "completion"), ("text",)))
+            return rows, {
+                "cut": training_rows.longer(rows, lm.tokenizer, length, (("prompt", "completion"), ("text",)))
+            }
         training_rows.require_plain(lm, "SFT")
         plain = sft_dataset(contrasts)
         end = [lm.tokenizer.eos_token_id] if self.end_token == "add" else []
@@ -122,10 +124,14 @@ class SFT(Detoxifier):
             raise InputError("SFT: end_token is 'add', and the tokenizer has no end token; use 'none'")
         pairs = encode_pairs(lm, plain["prompt"], plain["completion"])  # as the rulers put them together
         columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        for context, continuation in pairs:
-            columns["input_ids"].append([*context, *continuation, *end])
-            columns["labels"].append([-100] * len(context) + [*continuation, *end])
-        return Dataset.from_dict(columns), sum(len(ids) > length for ids in columns["input_ids"])
+        whole = [(context, [*continuation, *end]) for context, continuation in pairs if len(context) < length]
+        if not whole:
+            raise InputError(f"SFT: every prompt has {length} tokens or more; raise max_length")
+        for context, continuation in whole:
+            columns["input_ids"].append([*context, *continuation])
+            columns["labels"].append([-100] * len(context) + continuation)
+        cut = sum(len(ids) > length for ids in columns["input_ids"])
+        return Dataset.from_dict(columns), {"cut": cut, "left_out": len(pairs) - len(whole)}
 
     def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
         """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""

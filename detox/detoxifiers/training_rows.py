@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from detox.errors import InputError
 from detox.models import LanguageModel
 from detox.models.architectures import context_length
+from detox.models.tokenization import start_token
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,9 +34,15 @@ def rows_of(contrasts: Any, columns: tuple[str, ...]) -> Dataset | None:
     Raises:
         InputError: a dataset that lacks a column, or is empty.
     """
-    names = getattr(contrasts, "column_names", None)
-    if names is None:
+    import datasets
+
+    if isinstance(contrasts, datasets.IterableDataset | datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise InputError(
+            f"got a {type(contrasts).__name__}; expected contrasts or a datasets.Dataset (one split, in memory or on disk)"
+        )
+    if not isinstance(contrasts, datasets.Dataset):
         return None
+    names = contrasts.column_names
     missing = [column for column in columns if column not in names]
     if missing:
         raise InputError(
@@ -54,6 +61,33 @@ def prefixed(rows: Dataset, prefix: str) -> Dataset:
     from datasets import Dataset
 
     return Dataset.from_list([{**row, "prompt": prefix + row["prompt"]} for row in rows], features=rows.features)
+
+
+def fitting(rows: Dataset, tokenizer: Any, length: int) -> Dataset:
+    """Rows of plain prompts that leave room for a token of the continuation, each begun with the start token where it is empty.
+
+    An empty prompt gives the first token nothing to be predicted from; TRL's trainers would leave it out where the tokenizer adds
+    no start token of its own, and the rulers do not.
+
+    Raises:
+        InputError: no row is left.
+    """
+    from datasets import Dataset
+
+    start = start_token(tokenizer)
+    begun = "" if start is None else str(tokenizer.decode([start]))
+    alone = bool(begun) and tokenizer(begun, add_special_tokens=False)["input_ids"] == [start]
+    adds_its_own = bool(tokenizer("")["input_ids"])
+    kept = []
+    for row in rows:
+        prompt = row["prompt"] or (begun if alone and not adds_its_own else "")
+        if len(tokenizer(prompt)["input_ids"]) < length:
+            kept.append({**row, "prompt": prompt})
+    if not kept:
+        raise InputError(
+            f"every prompt has {length} tokens or more, which leaves no room for a continuation; raise max_length"
+        )
+    return Dataset.from_list(kept, features=rows.features)
 
 
 def longer(rows: Dataset, tokenizer: Any, length: int, kinds: Sequence[tuple[str, ...]]) -> int | None:

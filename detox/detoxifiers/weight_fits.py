@@ -6,6 +6,8 @@ Whatever a Trainer does to it - hooks, flags, patched forwards, pad tokens - is 
 from __future__ import annotations
 
 import copy
+import gc
+import json
 import logging
 import tempfile
 import warnings
@@ -17,22 +19,27 @@ from typing import Any
 
 import torch
 
-from detox.detoxifiers.contract import hyperparameters
+from detox.detoxifiers.contract import describe_fit, hyperparameters
+from detox.detoxifiers.fit_watch import watch
 from detox.detoxifiers.trained_weights import Learned
-from detox.errors import DetoxError, InputError, UnknownName
+from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
-from detox.models.adapters import adapter_config, adapter_tensors, lora_config
+from detox.models.adapters import adapter_config, adapter_tensors, has_adapters, lora_config
+from detox.models.edits import state_of
 from detox.models.twins import twin
-from detox.training.checkpoints import full_disk_in_one_line, open_work_dir
+from detox.training.checkpoints import full_disk_in_one_line, held, open_work_dir
 from detox.training.isolation import preserved_random_state, quiet_transformers
-from detox.training.processes import first_alone, process_count, sequences_a_piece
-
-logger = logging.getLogger(__name__)
+from detox.training.processes import first_alone, is_first, process_count, sequences_a_piece, start_processes
 
 WEIGHTS = ("lora", "full")
-_LORA_FIELDS = ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "lora_args")
 # What decides how a fit runs and not what it learns: another value may go on from a checkpoint.
 _NOT_LEARNED = ("strength", "allow_base_mismatch")
+_OURS = {
+    "output_dir": "work_dir",
+    "max_length": "max_length",
+    "num_train_epochs": "epochs",
+    "seed": "seed",
+}  # by their own fields
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,14 @@ class Materials:
         tokenizer: a copy of its own.
         peft_config: LoRA's; None where all weights are trained.
         arguments: of the trainer's configuration class, the user's among them.
+        reference: another twin, untrained, where all weights are trained; None where the adapter can be switched off instead.
     """
 
     model: Any
     tokenizer: Any
     peft_config: Any
     arguments: dict[str, Any]
+    reference: Any = None
 
 
 def check_settings(method: Any) -> None:
@@ -64,6 +73,11 @@ def check_settings(method: Any) -> None:
     for field in ("lora_r", "epochs", "batch_size", "learning_rate"):
         if not getattr(method, field) > 0:
             raise InputError(f"{name}: {field} is {getattr(method, field)}; expected a number above 0")
+    if method.batch_size != int(method.batch_size):
+        raise InputError(f"{name}: batch_size is {method.batch_size}; expected a whole number")
+    for key in method.trainer_args:
+        if key in _OURS:
+            raise InputError(f"{name}: trainer_args has {key!r}; use {_OURS[key]}= instead")
     if method.max_length is not None and method.max_length < 2:
         raise InputError(f"{name}: max_length is {method.max_length}; expected at least 2 tokens, or None")
     if not 0 <= method.lora_dropout < 1:
@@ -102,16 +116,26 @@ def train(
     name = type(method).__name__
     full = method.weights == "full"
     kept = {key: value for key, value in hyperparameters(method).items() if key not in _NOT_LEARNED}
-    identity = {"method": name, **kept, "base": lm.fingerprint(), "data": data}
+    if full and has_adapters(lm.model):
+        raise InputError(
+            f"{name}: weights='full' cannot be trained under an adapter; export the handle, and train that checkpoint"
+        )
+    tokenizer = describe_fit(lm, ())["tokenizer"]
+    asked = {"method": name, **kept, "base": lm.fingerprint(), "tokenizer": tokenizer, "data": data}
+    identity = json.loads(json.dumps(asked, default=str))
     with ExitStack() as stack:
         checkpoint = None
         if work_dir is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="detox-fit-")))
         else:
             folder = Path(work_dir)
+            start_processes(cpu=torch.device(lm.model.device).type == "cpu")
+            if is_first():
+                stack.enter_context(held(folder))
             found = first_alone(lambda: str(open_work_dir(folder, identity, resume=resume) or ""))
             checkpoint = found or None
             stack.enter_context(full_disk_in_one_line(folder))
+        stack.enter_context(_kept_receipts(lm))
         stack.enter_context(preserved_random_state())
         stack.enter_context(quiet_transformers())
         stack.enter_context(_quiet_warnings())
@@ -119,8 +143,14 @@ def train(
         model.train()
         peft_config = None if full else lora_config(model, _lora_settings(method))
         arguments = _arguments(method, lm, folder, length, keep=work_dir is not None)
-        trainer = make_trainer(Materials(model, copy.deepcopy(lm.tokenizer), peft_config, arguments))
-        _watch(trainer, name)
+        reference = twin(lm.model).eval().requires_grad_(False) if full else None
+        materials = Materials(model, copy.deepcopy(lm.tokenizer), peft_config, arguments, reference)
+        try:
+            trainer = make_trainer(materials)
+        except (TypeError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"{name}: the trainer refuses the data or its settings: {reason[0]}") from error
+        watch(trainer, name)
         try:
             trainer.train(resume_from_checkpoint=checkpoint)
         except KeyboardInterrupt:
@@ -128,15 +158,44 @@ def train(
             raise KeyboardInterrupt(
                 f"{name}: stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {on}"
             ) from None
+        except ValueError as error:  # a loss that TRL does not know, a batch that it cannot make
+            raise InputError(f"{name}: the trainer refuses the data or its settings: {str(error).splitlines()[0]}") from error
         trained = trainer.accelerator.unwrap_model(trainer.model)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
-        record = {"steps": trainer.state.global_step, "curve": _thinned(history)}
+        measured = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+        record = {
+            "steps": trainer.state.global_step,
+            "curve": _thinned(history),
+            **({"held_out": _thinned(measured)} if measured else {}),
+            **getattr(trainer, "facts", dict)(),
+        }
+        stack.callback(_let_go, trainer)
         if full:
             own = dict(lm.model.named_parameters())
             after = {key: value.detach().cpu() for key, value in trained.named_parameters()}
             changed = {key: value for key, value in after.items() if not torch.equal(value, own[key].detach().cpu())}
             return Learned(changed, None, record)
         return Learned(adapter_tensors(trained), adapter_config(trained), record)
+
+
+def _let_go(trainer: Any) -> None:
+    """Free the twin and the optimizer's state now: a trainer and its callbacks hold each other."""
+    vars(trainer).clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _kept_receipts(lm: LanguageModel) -> Iterator[None]:
+    """The twin's hooks are the model's own edits and count for them; what they counted in training is no doing of the handle."""
+    edits = state_of(lm.model).edits
+    before = [copy.deepcopy(edit.receipt) for edit in edits]
+    try:
+        yield
+    finally:
+        for edit, receipt in zip(edits, before, strict=True):
+            vars(edit.receipt).update(vars(receipt))
 
 
 def _lora_settings(method: Any) -> dict[str, Any]:
@@ -150,7 +209,7 @@ def _lora_settings(method: Any) -> dict[str, Any]:
 
 def _arguments(method: Any, lm: LanguageModel, folder: Path, length: int, *, keep: bool) -> dict[str, Any]:
     """Of a TrainingArguments: ours where TRL's defaults do not fit (bf16 raises on CPUs), then the user's."""
-    accumulation = int(method.trainer_args.get("gradient_accumulation_steps", 1))
+    accumulation = int(method.trainer_args.get("gradient_accumulation_steps") or 1)
     given = {
         "output_dir": str(folder),
         "num_train_epochs": method.epochs,
@@ -203,71 +262,6 @@ def _quiet_warnings() -> Iterator[None]:
                 enable_progress_bars()
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
-
-
-def _watch(trainer: Any, name: str) -> None:
-    """End a run whose loss is no number, and say at which examples; report progress."""
-    from transformers import PrinterCallback
-
-    from detox.training.progress import ShowProgress
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ShowProgress(progress=_reporter(name), description=name))
-    compute = trainer.compute_loss
-
-    def checked(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        found = compute(model, inputs, *args, **kwargs)
-        loss = found[0] if isinstance(found, tuple) else found
-        if not bool(torch.isfinite(loss.detach()).all()):
-            raise DetoxError(
-                f"{name}: the loss is {float(loss.detach().float().mean())} at step {trainer.state.global_step + 1}, at "
-                f"{_examples(trainer, inputs)}; look at them, or try a lower learning_rate"
-            )
-        return found
-
-    trainer.compute_loss = checked
-
-
-def _examples(trainer: Any, inputs: Mapping[str, Any]) -> str:
-    """Which rows of the training data a batch holds, by their tokens."""
-    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
-    if ids is None or mask is None:
-        return "this batch"
-    held = {tuple(row[keep.bool()].tolist()) for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)}
-    rows = [
-        number
-        for number, row in enumerate(trainer.train_dataset)
-        if any(tuple(whole[: len(one)]) == one for whole in _sequences(row) for one in held if one)
-    ]
-    return f"rows {', '.join(map(str, rows[:16]))} of the training data" if rows else "this batch"
-
-
-def _sequences(row: Mapping[str, Any]) -> list[list[int]]:
-    """The token ids of a row, as TRL's trainers and ours prepare them."""
-    if "safe" in row:
-        return [[*context, *continuation] for side in ("safe", "toxic") for context, continuation in row[side]]
-    if "input_ids" in row:
-        return [row["input_ids"]]
-    return [
-        [*row.get("prompt_ids", []), *row[key]]
-        for key in ("chosen_ids", "rejected_ids", "completion_ids")
-        if key in row
-    ]
-
-
-def _reporter(name: str) -> Callable[[int, int], None]:
-    import time
-
-    started, said = time.monotonic(), [time.monotonic()]
-
-    def report(step: int, steps: int) -> None:
-        now = time.monotonic()
-        if now - said[0] >= 10 or step == steps:
-            said[0] = now
-            left = (now - started) / max(step, 1) * (steps - step)
-            logger.info("%s: step %d of %d (about %.1f min left)", name, step, steps, left / 60)
-
-    return report
 
 
 def _thinned(history: Sequence[Mapping[str, Any]], most: int = 50) -> list[dict[str, Any]]:

@@ -26,6 +26,11 @@ _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
 )  # fmt: skip
+# What an adapter may be: nothing but low-rank pairs beside weights that stay. Other settings train or rewrite those, too.
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "bias": ("none",), "modules_to_save": (None,), "trainable_token_indices": (None,), "lora_bias": (False,),
+    "init_lora_weights": (True, False, "gaussian"),
+}  # fmt: skip
 _PREFIX = "base_model.model."  # what PEFT's files put before the names of a model's own modules
 
 
@@ -37,6 +42,12 @@ def lora_config(model: nn.Module, settings: Mapping[str, Any]) -> Any:
     """
     from peft import LoraConfig
 
+    for name, allowed in _ALLOWED.items():
+        if name in settings and settings[name] not in allowed:
+            expected = " or ".join(map(repr, allowed))
+            raise InputError(
+                f"LoRA setting {name}={settings[name]!r} would change weights of the base model; expected {expected}"
+            )
     try:
         config = LoraConfig(task_type="CAUSAL_LM", **settings)
     except (TypeError, ValueError) as error:
@@ -84,6 +95,13 @@ def adapter_edit(
             f"{name}: its adapter is for {missing or 'no module'}, which {type(lm.model).__name__} does not have; apply it to the "
             "family it was trained on"
         )
+    other = next((key for key in tensors if ".lora_" not in key), None)
+    if other is not None:
+        raise InputError(f"{name}: {other} is no low-rank pair; expected an adapter of LoRA alone")
+    if config.get("use_dora") and any(_is_tuned(modules[site]) for site in sites):
+        raise InputError(
+            f"{name}: a DoRA adapter scales whole weights and cannot stand on another adapter; export the first, and fit on that"
+        )
     digest = hashlib.sha256(json.dumps([dict(config), strength], sort_keys=True, default=str).encode())
     for key in sorted(tensors):
         raw: Any = tensors[key].detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
@@ -92,12 +110,27 @@ def adapter_edit(
     return Edit(name, f"adapter {digest.hexdigest()}", install, sites=sites)
 
 
+_INJECTED = {"init_lora_weights": True}  # whatever the training began with: the weights are loaded right after
+
+
+def _is_tuned(module: nn.Module) -> bool:
+    from peft.tuners.lora import LoraLayer
+
+    return isinstance(module, LoraLayer)
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether adapters stand on the model."""
+    return any(_is_tuned(module) for module in model.modules())
+
+
 @contextmanager
 def _install_adapter(
     edit: Edit, model: Any, *, config: dict[str, Any], tensors: dict[str, Tensor], strength: float
 ) -> Iterator[None]:
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import cast_adapter_dtype
 
     adapter = edit.name.replace(".", "_").replace("#", "_")  # PEFT makes a module of this name
     with ExitStack() as stack:
@@ -109,8 +142,9 @@ def _install_adapter(
         vars(model).pop("peft_config", None)
         with warnings.catch_warnings(), torch.random.fork_rng(devices=_gpus(model)):
             warnings.simplefilter("ignore")  # what PEFT says of its defaults was said when the adapter was trained
-            made = LoraConfig(**{**config, "target_modules": list(edit.sites), "inference_mode": True})
+            made = LoraConfig(**{**config, "target_modules": list(edit.sites), "inference_mode": True, **_INJECTED})
             inject_adapter_in_model(made, model, adapter)
+            cast_adapter_dtype(model, adapter)  # float32 beside weights in half precision, as in training
             own = {key.removeprefix(_PREFIX): value for key, value in tensors.items()}
             loaded = set_peft_model_state_dict(model, own, adapter)
         if loaded.unexpected_keys:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detox.errors import InputError
+from detox.models.adapters import has_adapters
 from detox.models.edits import Edit, nothing, state_of
 from detox.models.language_model import LanguageModel
 
@@ -28,6 +29,10 @@ def weights_edit(lm: LanguageModel, name: str, tensors: Mapping[str, Tensor], *,
     Raises:
         InputError: a name or a shape that the model does not have.
     """
+    if has_adapters(lm.model):
+        raise InputError(
+            f"{name}: whole weights cannot be exchanged under an adapter; apply the adapter on top, or export it first"
+        )
     own = dict(lm.model.named_parameters())
     for key, tensor in tensors.items():
         if key not in own or own[key].shape != tensor.shape:

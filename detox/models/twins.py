@@ -33,4 +33,6 @@ def twin(model: Any, *, own_weights: bool = False) -> Any:
     merge_adapters(result)
     for parameter in result.parameters():
         parameter.grad = None
+        if own_weights and parameter.is_floating_point():
+            parameter.requires_grad_(True)
     return result

@@ -31,7 +31,7 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
             raise InputError(f"{work_dir} exists and is not a work directory of detox; give another work_dir")
         if resume == "never":
             shutil.rmtree(work_dir)
-        elif other := differences(json.loads(run.read_text("utf-8")), identity):
+        elif other := differences(_read_run(run), identity):
             raise InputError(
                 f"{work_dir} holds checkpoints of another run ({other}); give another work_dir, or resume='never' to "
                 "start over"
@@ -39,6 +39,38 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
     require_writable(work_dir)
     write_json(run, identity)
     return last_checkpoint(work_dir)
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(run.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{run} is damaged ({error}); give another work_dir, or resume='never' to start over"
+        ) from error
+    return found
+
+
+@contextmanager
+def held(work_dir: Path) -> Iterator[None]:
+    """Keep a second run out of a work directory while this one is at work in it.
+
+    Raises:
+        InputError: another one is.
+    """
+    import fcntl
+
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
+    path = work_dir.with_name(f".{work_dir.name}.lock")
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another run is at work in {work_dir}; wait for it, or give another work_dir") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def require_space(directory: Path, needed: int) -> None:

@@ -43,6 +43,14 @@ def sequences_a_piece(batch_size: int, accumulation: int, processes: int) -> int
     return batch_size // pieces
 
 
+def start_processes(*, cpu: bool) -> None:
+    """Set up the process group where a launcher started several processes and nothing has done so yet."""
+    if process_count() > 1 and not dist.is_initialized():
+        from accelerate import PartialState  # type: ignore[import-untyped]
+
+        PartialState(cpu=cpu)
+
+
 def first_alone(work: Callable[[], object]) -> str | None:
     """Do `work` on the first process while the others wait; every process gets its result, or its error.
 
@@ -90,7 +98,7 @@ def allow_sharding_on_cpus() -> None:
     It shards only what it counts as processes of accelerators and would fall back to a whole copy on each; FSDP2 itself
     runs on CPUs with gloo. To be called when the process group is there and no Accelerator is.
     """
-    from accelerate import DistributedType, PartialState  # type: ignore[import-untyped]
+    from accelerate import DistributedType, PartialState
 
     if process_count() > 1 and sharding() == "fsdp" and not torch.cuda.is_available():
         PartialState().distributed_type = DistributedType.MULTI_GPU

@@ -66,13 +66,14 @@ def straightforward(model, *, form, phi, anchor, alpha=1.1, weight=0.7):
         loss = -(top / (top + alpha * (-far).exp().sum())).log()
         assert float(loss.detach()) == pytest.approx(reference(safe.tolist(), toxic.tolist(), alpha, form), rel=1e-6)
         total = total + loss / 2
-    safe_tokens = present & ~batch["toxic"][:, None]
-    if anchor == "ce":
-        total = total + weight * nll[safe_tokens].mean()
     if anchor == "kl":
         with torch.no_grad(), model.disable_adapter():
             base = model(**given).logits.log_softmax(-1)
-        total = total + weight * (base.exp() * (base - logs)).sum(-1)[safe_tokens].mean()
+        apart = (base.exp() * (base - logs)).sum(-1)
+    if anchor != "none":
+        for index in range(2):
+            tokens = present & ((batch["group"] == index) & ~batch["toxic"])[:, None]
+            total = total + weight * (nll if anchor == "ce" else apart)[tokens].mean() / 2
     return total
 
 
@@ -121,14 +122,32 @@ def test_a_head_that_is_no_plain_layer_is_read_from_logits(planted, tmp_path, ca
 
 
 def test_the_log_holds_both_sides_and_the_alarm(planted, tmp_path, caplog):
-    model = adapted(planted.lm.model).eval()
+    model = adapted(planted.lm.model).train()
     mine = trainer(model, tmp_path)
     mine.compute_loss(model, collate(groups(), fill=0))
     logs = {"loss": 1.0}
     mine.log(logs)
     assert {"contrast", "nll_safe", "nll_toxic", "toxic_below_prototype"} <= logs.keys()
     assert 0 <= logs["toxic_below_prototype"] <= 1
+    assert mine.facts() == {"collapsed_at": None}
+    mine.state.global_step = 3
     mine.sums["nll_safe"].append(logs["nll_safe"] + 2.5)
     mine.log({"loss": 1.0})
     assert "losing language" in caplog.text
-    assert mine.collapsed_at == 0
+    assert mine.facts() == {"collapsed_at": 3}
+
+
+def test_what_is_held_out_is_not_noted(planted, tmp_path):
+    model = adapted(planted.lm.model).eval()
+    mine = trainer(model, tmp_path)
+    mine.compute_loss(model, collate(groups(), fill=0))
+    assert not mine.sums
+
+
+@pytest.mark.parametrize("anchor", ["none", "ce", "kl"])
+def test_a_batch_in_pieces_is_the_batch(planted, tmp_path, anchor):
+    model = adapted(planted.lm.model).eval()
+    mine = trainer(model, tmp_path, anchor=anchor)
+    whole = mine.compute_loss(model, collate(groups(), fill=0)).item()
+    parts = [mine.compute_loss(model, collate([one], fill=0)).item() for one in groups()]
+    assert whole == pytest.approx(sum(parts) / 2, rel=1e-5)

@@ -18,21 +18,30 @@ from pathlib import Path
 sys.path.insert(0, {repository!r})
 import torch
 torch.set_num_threads(1)
-from detox import DPO, SFT, ContrastivePerplexity
+from detox import DPO, SFT, Contrast, ContrastivePerplexity
 from detox.detoxifiers.planted import plant
 from detox.training.processes import is_first, leave
 
 planted = plant("llama")
+# Of many lengths: what is averaged over tokens must be averaged over all of them.
+some = [
+    Contrast(
+        id=one.id, prompt=one.prompt,
+        safe=tuple(" ".join(text.split(" ")[: 2 + i % 4]) for text in one.safe),
+        toxic=tuple(" ".join(text.split(" ")[: 5 - i % 3]) for text in one.toxic),
+    )
+    for i, one in enumerate(planted.contrasts)
+]
 sgd = {{"optim": "sgd", "lr_scheduler_type": "constant"}}
 common = {{"lora_r": 4, "lora_dropout": 0.0, "epochs": 1.0, "learning_rate": 0.5}}
 methods = {{
     "sft": SFT(batch_size=16, trainer_args=sgd, **common),
-    "dpo": DPO(batch_size=16, warmup_steps=0, weight_decay=0.0, optimizer="sgd", **common),
+    "dpo": DPO(batch_size=16, pairing="zip", warmup_steps=0, weight_decay=0.0, optimizer="sgd", **common),
     "cp": ContrastivePerplexity(batch_size=8, trainer_args=sgd, **common),
     "cp-ce": ContrastivePerplexity(batch_size=8, anchor="ce", form="paper", trainer_args=sgd, **common),
 }}
 for name, method in methods.items():
-    method.fit(planted.lm, planted.contrasts)
+    method.fit(planted.lm, some, work_dir=Path(sys.argv[1]) / f"{{name}}.work")
     if is_first():
         method.save_pretrained(Path(sys.argv[1]) / name)
 leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -161,13 +162,13 @@ def test_a_fit_goes_on_where_it_was_interrupted(planted, tmp_path, monkeypatch):
             if state.global_step == 5:
                 raise KeyboardInterrupt
 
-    watch = weight_fits._watch
+    watch = weight_fits.watch
     monkeypatch.setattr(
-        weight_fits, "_watch", lambda trainer, name: (watch(trainer, name), trainer.add_callback(Stop()))
+        weight_fits, "watch", lambda trainer, name: (watch(trainer, name), trainer.add_callback(Stop()))
     )
     with pytest.raises(KeyboardInterrupt, match=r"stopped at step 5 of .*goes on from"):
         DPO(**settings).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
-    monkeypatch.setattr(weight_fits, "_watch", watch)
+    monkeypatch.setattr(weight_fits, "watch", watch)
     assert list((tmp_path / "work").glob("checkpoint-*"))
     with pytest.raises(InputError, match=r"another run.*learning_rate"):
         DPO(**{**settings, "learning_rate": 0.5}).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
@@ -191,8 +192,8 @@ class Kill(TrainerCallback):
         if state.global_step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-watch = weight_fits._watch
-weight_fits._watch = lambda trainer, name: (watch(trainer, name), trainer.add_callback(Kill()))
+watch = weight_fits.watch
+weight_fits.watch = lambda trainer, name: (watch(trainer, name), trainer.add_callback(Kill()))
 planted = plant("llama")
 make(sys.argv[1], {settings!r}).fit(planted.lm, planted.contrasts, work_dir=sys.argv[2])
 """
@@ -305,3 +306,97 @@ def test_an_adapter_trains_on_quantized_weights(planted, tmp_path):
     assert any(value.abs().sum() > 0 for name, value in method.tensors_.items() if ".lora_B." in name)
     with pytest.raises(NotExportable, match="quantized"):
         method.export(lm, tmp_path / "out")
+
+
+def test_what_would_change_the_base_s_own_weights_is_refused(planted):
+    for settings in (
+        {"bias": "all"}, {"modules_to_save": ["lm_head"]}, {"trainable_token_indices": [3]}, {"init_lora_weights": "pissa"},
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="would change weights of the base model"):
+            SFT(lora_args=settings, **QUICK).fit(planted.lm, planted.contrasts)
+    for key in ("max_length", "output_dir"):
+        with pytest.raises(InputError, match=f"trainer_args has {key!r}"):
+            SFT(trainer_args={key: 6})
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "kto"])
+def test_the_reference_of_all_weights_is_the_handle_itself(loss, fitted, planted):
+    with fitted["sft-full"].applied(planted.lm) as safe:
+        method = DPO(loss=loss, weights="full", learning_rate=1e-6, warmup_steps=0, batch_size=16, epochs=1.0)
+        method.fit(safe, planted.contrasts)
+    start = method.record_["curve"][0]["loss"]
+    assert start == pytest.approx(math.log(2) if loss == "sigmoid" else 0.5, abs=1e-3)  # model and reference are one
+    assert method.tensors_
+
+
+def test_weights_and_adapters_that_do_not_stack_are_refused(fitted, planted):
+    with fitted["dpo"].applied(planted.lm) as safe:
+        with pytest.raises(InputError, match="cannot be trained under an adapter"):
+            SFT(weights="full").fit(safe, planted.contrasts)
+        dora = SFT(lora_args={"use_dora": True}, **QUICK).fit(safe, planted.contrasts[:16])
+        with pytest.raises(InputError, match="DoRA adapter"), dora.applied(safe):
+            pass
+        whole = fitted["sft-full"]
+        whole.allow_base_mismatch = True
+        with pytest.raises(InputError, match="under an adapter"), whole.applied(safe):
+            pass
+
+
+def test_a_saved_fit_without_its_tensors_is_damaged(fitted, tmp_path):
+    for name, file in (("sft", "adapter_model.safetensors"), ("sft-full", "weights.safetensors")):
+        fitted[name].save_pretrained(tmp_path / name)
+        (tmp_path / name / file).unlink()
+        with pytest.raises(DataError, match=f"{file} is missing"):
+            load(tmp_path / name)
+
+
+def test_a_fit_counts_nothing_for_the_handle_it_was_fitted_on(planted):
+    iti = ITI(num_heads=2, strength=1.0).fit(planted.lm, planted.contrasts)
+    with iti.applied(planted.lm) as shifted:
+        before = [dict(one.tokens) for one in shifted.receipts()]
+        SFT(**QUICK).fit(shifted, planted.contrasts[:16])
+        assert [dict(one.tokens) for one in shifted.receipts()] == before
+
+
+def test_an_adapter_on_half_precision_is_plain_peft_s(planted, ids, tmp_path):
+    lm = LanguageModel(twin(planted.lm.model, own_weights=True).to(torch.bfloat16).eval(), planted.lm.tokenizer)
+    method = SFT(learning_rate=1e-2, **QUICK).fit(lm, planted.contrasts)
+    method.save_pretrained(tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(twin(lm.model), tmp_path / "adapter").eval()
+    with method.applied(lm) as safe, torch.no_grad():
+        assert torch.equal(theirs(input_ids=ids).logits, logits(safe, ids))
+
+
+def test_held_out_losses_are_kept_and_settings_that_clash_are_one_line(planted):
+    for name in ("sft", "dpo", "cp"):
+        settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
+        made = type(METHODS[name])(**{**settings, "trainer_args": {"eval_strategy": "epoch"}})
+        made.fit(planted.lm, planted.contrasts[:32], eval_contrasts=planted.contrasts[32:])
+        assert made.record_["held_out"][-1]["eval_loss"] > 0
+        with pytest.raises(InputError, match=r"eval_strategy|eval_dataset|evaluation"):
+            made.fit(planted.lm, planted.contrasts)
+    with pytest.raises(InputError, match=r"got a IterableDataset; expected contrasts or a datasets.Dataset"):
+        SFT(**QUICK).fit(planted.lm, Dataset.from_dict({"text": ["topic1"]}).to_iterable_dataset())
+    with pytest.raises(InputError, match="got a Dataset; expected contrasts"):
+        ContrastivePerplexity(**QUICK).fit(planted.lm, preference_dataset(planted.contrasts))
+    with pytest.raises(InputError, match="the trainer refuses"):
+        DPO(loss="nope", **QUICK).fit(planted.lm, planted.contrasts)
+
+
+def test_a_prompt_that_leaves_no_room_is_left_out_and_counted(planted):
+    long = Contrast(id="long", prompt="topic1 " * 70 + "says", safe=(" kind1",), toxic=(" mean1",))
+    for name in ("sft", "dpo", "cp"):
+        settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
+        found = type(METHODS[name])(**settings).fit(planted.lm, [*planted.contrasts[:8], long]).record_
+        assert found["left_out"] == 1, name
+
+
+def test_another_run_keeps_out_of_a_work_directory(planted, tmp_path):
+    from detox.training.checkpoints import held
+
+    with held(tmp_path / "work"), pytest.raises(InputError, match="another run is at work"):
+        SFT(**QUICK).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "work")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        SFT(**QUICK).fit(planted.lm, planted.contrasts, work_dir=tmp_path / "broken")
