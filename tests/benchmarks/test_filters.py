@@ -57,7 +57,7 @@ def test_the_record_is_of_the_defaults():
 def test_the_numbers_of_the_docs_are_in_the_record():
     docs = (REPOSITORY / "docs" / "contrasts-make.md").read_text(encoding="utf-8")
     record = json.loads(RECORD.read_text(encoding="utf-8"))["sets"]
-    table = docs.split("<!-- benchmarks/results/filters -->\n")[1].split("\n\n")[0].splitlines()[2:]
+    table = docs.split("<!-- of benchmarks/results/filters/record.json -->\n")[1].split("\n\n")[0].splitlines()[2:]
     assert len(table) == 10
     for line in table:
         name, filtered, *cells = (cell.strip() for cell in line.strip("|").split("|"))
