@@ -12,7 +12,8 @@ CONTENT_FILTER = "content_filter"
 
 _LIST_MARK = re.compile(r"^(?:[-*•]|\d{1,2}[.)])\s+")
 _LABEL = re.compile(
-    r"^(?:\W*)(?:toxic |safe )?(?:paraphrased?|rewritten|response|answer)(?: \w+)?(?:\W*):\W*\s*", re.IGNORECASE
+    r"^[\s*_#]*(?:toxic |safe )?(?:paraphrased?|rewritten|response|answer)(?: (?:sentence|text|version))?[\s*_]*:[\s*_]*",
+    re.IGNORECASE,
 )
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "`": "`", "«": "»"}
 _REFUSAL = re.compile(

@@ -45,15 +45,20 @@ class Verdict(NamedTuple):
     called_toxic_by: tuple[str, ...]
 
 
-def repeats(candidates: Sequence[Candidate]) -> list[str | None]:
-    """For each candidate the one of `REPEATS` that it fails, or None. Case, punctuation and spacing make no difference."""
+def repeats(candidates: Sequence[Candidate], *, across_groups: bool = False) -> list[str | None]:
+    """For each candidate the one of `REPEATS` that it fails, or None. Case, punctuation and spacing make no difference.
+
+    Args:
+        candidates: in their order; of a text that repeats, the first stays.
+        across_groups: the paraphrases of other seeds count too.
+    """
+    keys = [("" if across_groups else one.group, normalised(one.text)) for one in candidates]
     sides: dict[tuple[str, str], set[str]] = {}
-    for one in candidates:
-        sides.setdefault((one.group, normalised(one.text)), set()).add(one.side)
+    for one, key in zip(candidates, keys, strict=True):
+        sides.setdefault(key, set()).add(one.side)
     seen: set[tuple[str, str]] = set()
     found: list[str | None] = []
-    for one in candidates:
-        key = (one.group, normalised(one.text))
+    for one, key in zip(candidates, keys, strict=True):
         if key[1] == normalised(one.anchor):
             found.append(COPY)
         elif len(sides[key]) > 1:

@@ -52,7 +52,7 @@ def make_contrasts(
         writer: who paraphrases.
         output_file: ends in .jsonl or .jsonl.gz; read it with `detox.data.read_contrasts`. A seed is a contrast without a prompt, and
             a group of its own.
-        filters: what is kept.
+        filters: what is kept; a text is kept once, also where several seeds led to it, and never on both sides.
         min_safe: a seed with fewer safe paraphrases gives no contrast, and is counted.
         min_toxic: the same of toxic ones.
         at_most: on each side, the likest to the seed first; None keeps all.
@@ -160,7 +160,7 @@ def _filtered(
             else:
                 candidates.append(Candidate(request.seed, request.side, request.text, text))
     fresh: list[Candidate] = []
-    for one, again in zip(candidates, repeats(candidates), strict=True):
+    for one, again in zip(candidates, repeats(candidates, across_groups=True), strict=True):
         if again is None:
             fresh.append(one)
         else:

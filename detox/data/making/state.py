@@ -97,17 +97,22 @@ def _answered(row: dict[str, Any], where: str) -> Answered:
     return Answered(Request(row["id"], row["seed"], row["side"]), tuple(Text(*one) for one in answers))
 
 
+def _key(request: Request) -> tuple[str, str]:
+    # Not the id: numbers of lines change when a sentence is put in front, and nothing else has changed then.
+    return request.text, request.side
+
+
 def _storable(text: str) -> str:
     return readable(text).replace("\0", "")
 
 
 class Answers:
-    """What has been answered, by seed and side."""
+    """What has been answered, by sentence and side."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path = path
         self._file = file
-        self._texts: dict[Request, tuple[Text, ...]] = {}
+        self._texts: dict[tuple[str, str], tuple[Text, ...]] = {}
 
     def begin(self, identity: dict[str, Any]) -> None:
         """Read what is there, or write the first line."""
@@ -124,7 +129,7 @@ class Answers:
             )
         for number, row in rows:
             found = _answered(row, f"{self.path.name}:{number}")
-            self._texts[found.request] = found.texts
+            self._texts[_key(found.request)] = found.texts
 
     def add(self, answered: Answered) -> None:
         """Write one line; when this returns, it survives a kill.
@@ -135,17 +140,17 @@ class Answers:
         request = answered.request
         texts = tuple(Text(_storable(one.text), one.finish_reason) for one in answered.texts)
         self._append({"id": request.seed, "side": request.side, "seed": request.text, "answers": texts})
-        self._texts[request] = texts
+        self._texts[_key(request)] = texts
 
     def get(self, request: Request) -> tuple[Text, ...] | None:
-        """The answers to a request; None where there are none yet. A seed whose text has changed is another request."""
-        return self._texts.get(request)
+        """The answers to a request; None where there are none yet."""
+        return self._texts.get(_key(request))
 
     def digest(self, requests: list[Request]) -> str:
         """SHA-256 (hex) of the answers to these requests, in their order: the same, in whatever order they came."""
         sha = hashlib.sha256()
         for request in requests:
-            sha.update(json.dumps([request, self._texts.get(request)]).encode())
+            sha.update(json.dumps([request, self.get(request)]).encode())
         return sha.hexdigest()
 
     def _append(self, row: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ from detox.data.making.cleaning import CONTENT_FILTER, EMPTY, PROBLEMS, REFUSED,
         "Paraphrase: The cat sat down.",
         "**Paraphrased sentence:** The cat sat down.",
         "Toxic paraphrase: The cat sat down.",
+        'Rewritten sentence: "The cat sat down."',
+        '1) **Answer**: "The cat sat down."',
         "Sure! Here is one way to say it:\n\nThe cat sat down.\n\nI hope that helps!",
         "<think>A cat... sitting:\nwell</think>\n\nThe cat sat down.",
         "The cat sat down.\n### HUMAN: Paraphrase the following",
@@ -53,6 +55,11 @@ def test_what_is_no_paraphrase_has_a_reason(answer, finish, problem):
 
 def test_what_only_sounds_like_a_refusal_is_none():
     for text in ("I can't believe he said that.", "Sorry, we are closed.", "He cannot swim, and nobody will help him."):
+        assert paraphrase_in(text, "stop") == (text, None)
+
+
+def test_quotes_and_colons_that_belong_to_the_sentence_stay():
+    for text in ('"Sit," he said, "down."', '"A" and "B"', "Answer me this: where is the cat?", "Note: the cat sat."):
         assert paraphrase_in(text, "stop") == (text, None)
 
 

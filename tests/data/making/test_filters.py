@@ -46,6 +46,10 @@ def test_words_that_were_there_before_are_told():
         candidate("a cat sat", group="other"),
     ]
     assert repeats(texts) == [COPY, None, REPEAT, BOTH_SIDES, BOTH_SIDES, None]
+    assert repeats(texts, across_groups=True) == [COPY, None, REPEAT, BOTH_SIDES, BOTH_SIDES, REPEAT]
+    elsewhere = [*texts[1:2], candidate("A cat sat", "toxic", group="other")]
+    assert repeats(elsewhere) == [None, None]
+    assert repeats(elsewhere, across_groups=True) == [BOTH_SIDES, BOTH_SIDES]
 
 
 def test_length_is_measured_in_the_seed():

@@ -127,7 +127,9 @@ def test_other_filters_and_more_seeds_ask_for_nothing_again(tmp_path):
     assert [len(one.safe) for one in read_contrasts(output)] == [2, 2]
     make_contrasts([Seed("c", "seven eight"), *seeds], writer, output, filters=loose_filters())
     assert len(writer.asked) == 6
-    # A text that has changed is another seed.
+    # A number that has changed is nothing; a text that has changed is another seed.
+    make_contrasts([Seed("b", "one two three"), Seed("z", "four five six")], writer, output, filters=loose_filters())
+    assert len(writer.asked) == 6
     make_contrasts([Seed("a", "one two")], writer, output, filters=loose_filters())
     assert len(writer.asked) == 8
     assert [one.id for one in read_contrasts(output)] == ["a"]
@@ -147,7 +149,7 @@ def test_a_seed_with_too_few_is_named_with_the_reasons(tmp_path):
     def table(request):
         if request.seed == "b":
             return ["rude thing", "", "I cannot help with that", request.text]
-        return ["kind thing"] if request.side == "safe" else ["rude thing"]
+        return [f"kind {request.seed}"] if request.side == "safe" else [f"rude {request.seed}"]
 
     seeds = [Seed("a", "one two"), Seed("b", "three four")]
     made = make_contrasts(seeds, Scripted(table), tmp_path / "pairs.jsonl", filters=loose_filters())
@@ -166,7 +168,7 @@ def test_what_was_not_answered_is_asked_again(tmp_path):
     def table(request):
         if request.seed in silent and request.side == "toxic":
             return "the sentence is too long"
-        return ["kind thing"] if request.side == "safe" else ["rude thing"]
+        return [f"kind {request.seed}"] if request.side == "safe" else [f"rude {request.seed}"]
 
     writer = Scripted(table)
     seeds = [Seed("a", "one two"), Seed("b", "three four")]
@@ -235,15 +237,18 @@ def test_a_file_of_something_else_is_left_alone(content, said, tmp_path):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12, 30, 53])
-def test_a_kill_while_the_first_lines_are_written_costs_no_more_than_those(cut, tmp_path):
-    writer = Scripted(lambda request: ["kind thing"] if request.side == "safe" else ["rude thing"])
-    make_contrasts([Seed("a", "one two")], writer, tmp_path / "pairs.jsonl", filters=loose_filters())
-    whole = contents(tmp_path)
-    state = tmp_path / "pairs.answers.jsonl"
-    state.write_bytes(state.read_bytes()[:cut])
-    make_contrasts([Seed("a", "one two")], writer, tmp_path / "pairs.jsonl", filters=loose_filters())
-    assert contents(tmp_path) == whole
+def test_cut_off_anywhere_the_file_of_answers_goes_on(tmp_path):
+    writer = Scripted(lambda request: [f"kind {request.seed}"] if request.side == "safe" else [f"rude {request.seed}"])
+    seeds = [Seed("a", "one two"), Seed("b", "drei vier fünf")]
+    make_contrasts(seeds, writer, tmp_path / "pairs.jsonl", filters=loose_filters())
+    whole, state = contents(tmp_path), tmp_path / "pairs.answers.jsonl"
+    data = state.read_bytes()
+    for cut in range(0, len(data), 3):
+        state.write_bytes(data[:cut])
+        asked = len(writer.asked)
+        make_contrasts(seeds, writer, tmp_path / "pairs.jsonl", filters=loose_filters())
+        assert contents(tmp_path) == whole
+        assert len(writer.asked) - asked == 4 - max(0, data[:cut].count(b"\n") - 1)
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path):
