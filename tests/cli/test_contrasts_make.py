@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +182,44 @@ def test_killed_and_begun_again_nothing_is_asked_twice(how, flags, writing, tmp_
         assert 60 - kept <= len(server.bodies) - first <= 60 - kept + 1
         assert main(flags(writer=server.url, output_file="whole.jsonl")) == 0
     assert contents(tmp_path, "pairs") == contents(tmp_path, "whole")
+
+
+@pytest.mark.slow
+def test_through_transformers_serve(flags, writing, tmp_path, capsys):  # noqa: F811
+    pytest.importorskip("fastapi", reason="`transformers serve` needs transformers[serving]")
+    writing.model.save_pretrained("served")
+    writing.tokenizer.save_pretrained("served")
+    generation = json.loads((tmp_path / "served" / "generation_config.json").read_text())
+    (tmp_path / "served" / "generation_config.json").write_text(json.dumps({**generation, "do_sample": True}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    begun = (
+        f"import sys; sys.argv = ['transformers', *{serve!r}]; from transformers.cli.transformers import main; main()"
+    )
+    log = (tmp_path / "log").open("wb")
+    server = subprocess.Popen([sys.executable, "-c", begun], stdout=log, stderr=log)
+    try:
+        started = time.monotonic()
+        while True:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() - started < 300
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        words = flags(
+            writer=f"http://127.0.0.1:{port}/v1", writer_model=str(tmp_path / "served"), limit=4, concurrency=2
+        )
+        assert main(words) == 0
+    finally:
+        server.kill()
+        server.wait()
+        log.close()
+    assert "safe: 16 answers" in capsys.readouterr().out
+    assert read_contrasts("pairs.jsonl")
+    assert json.loads((tmp_path / "pairs.record.json").read_text())["writer"]["model"] == "served"
+    assert (tmp_path / "log").read_text().count('POST /v1/completions HTTP/1.1" 200') == 4 * 2 * 4  # one text at a time
 
 
 @pytest.mark.parametrize(
