@@ -13,6 +13,7 @@ DetoxError
 ├── HookNeverFired        an edit was installed and never ran: a base model in disguise
 ├── NotExportable         the change has no exact place in a plain checkpoint
 ├── ConformanceError      a detoxifier breaks a point of the contract
+├── EndpointFailed        a model behind an address is down, too slow, refuses, or answers what is no completion
 └── CellFailed            a cell of a grid could not be computed
 
 Every message is one line: what was seen, what was expected, what to do. The command line prints that line and exits
@@ -81,6 +82,10 @@ class NotExportable(DetoxError):
 
 class ConformanceError(DetoxError, AssertionError):
     """A detoxifier breaks a point of the contract."""
+
+
+class EndpointFailed(DetoxError):
+    """A model behind an address did not answer as it should."""
 
 
 class CellFailed(DetoxError):
