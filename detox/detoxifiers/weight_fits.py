@@ -159,7 +159,9 @@ def train(
                 f"{name}: stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; {on}"
             ) from None
         except ValueError as error:  # a loss that TRL does not know, a batch that it cannot make
-            raise InputError(f"{name}: the trainer refuses the data or its settings: {str(error).splitlines()[0]}") from error
+            raise InputError(
+                f"{name}: the trainer refuses the data or its settings: {str(error).splitlines()[0]}"
+            ) from error
         trained = trainer.accelerator.unwrap_model(trainer.model)
         history = [entry for entry in trainer.state.log_history if "loss" in entry]
         measured = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
