@@ -6,6 +6,8 @@ import json
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from detox.detoxifiers import ITI, Prompting, find, load, make
 from detox.detoxifiers.contract import ORIGINS
@@ -129,8 +131,11 @@ def test_tensors_that_are_missing_or_damaged_are_one_clear_line(planted, tmp_pat
     (tmp_path / "tensors.safetensors").write_bytes(b"\xff" * 8)
     with pytest.raises(DataError, match=r"tensors\.safetensors: damaged"):
         load(tmp_path)
-    (tmp_path / "tensors.safetensors").unlink()
+    save_file({"other": torch.zeros(1)}, tmp_path / "tensors.safetensors")
     with pytest.raises(DataError, match="lacks 'shifts'"):
+        load(tmp_path)
+    (tmp_path / "tensors.safetensors").unlink()
+    with pytest.raises(DataError, match=r"tensors\.safetensors is missing"):
         load(tmp_path)
     with pytest.raises(MissingData, match="no detoxifier in"):
         load(tmp_path / "absent")
