@@ -68,9 +68,9 @@ def test_memory_that_the_work_takes_is_seen(measure, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["generation", "iti", "likelihood"])
+@pytest.mark.parametrize("name", ["contrastive", "generation", "iti", "likelihood"])
 def test_every_benchmark_runs(name, tmp_path):
-    if name != "iti" and importlib.util.find_spec("lm_eval") is None:
+    if name in ("generation", "likelihood") and importlib.util.find_spec("lm_eval") is None:
         pytest.skip("lm-eval is not installed (pip install -e '.[lm-eval]')")
     done = subprocess.run(
         [sys.executable, str(SPEED / f"{name}.py"), "--quick"], capture_output=True, text=True, cwd=tmp_path
@@ -80,7 +80,7 @@ def test_every_benchmark_runs(name, tmp_path):
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["generation", "iti", "likelihood"])
+@pytest.mark.parametrize("name", ["annotation", "generation", "iti", "likelihood"])
 def test_committed_records_hold_what_they_say(measure, name):
     record = json.loads((REPOSITORY / "benchmarks" / "results" / "speed" / f"{name}.json").read_text())
     timed = [record["time"]] if "time" in record else []
