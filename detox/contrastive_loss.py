@@ -1,18 +1,16 @@
-"""The loss of contrastive perplexity, and token likelihoods of hidden states without their logits."""
+"""The loss of contrastive perplexity, a pure function of likelihoods."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from detox.errors import InputError, UnknownName
-from detox.losses import IGNORE_INDEX, reduction_dtype
 
 Form = Literal["paper", "signed"]
 FORMS: tuple[str, ...] = get_args(Form)
-_ROWS_ON_CPU, _ROWS_ELSEWHERE = 256, 4096  # rows of logits that exist at one time
 
 
 def contrastive_perplexity_loss(
@@ -81,82 +79,3 @@ def contrastive_perplexity_loss(
 def prototypes(safe_nll: Tensor, safe_mask: Tensor) -> Tensor:
     """C of each group: the mean phi of its safe sequences. (groups, P), (groups, P) bool -> (groups,)."""
     return safe_nll.masked_fill(~safe_mask, 0.0).sum(-1) / safe_mask.sum(-1)
-
-
-def fused_token_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, bias: Tensor | None = None, rows_at_once: int | None = None
-) -> Tensor:
-    """-log p(target) of every row of `hidden @ weight.T + bias`; logits exist a few rows at a time, going forward and going back.
-
-    Args:
-        hidden: (..., width), input of the output projection.
-        weight: (vocab, width).
-        targets: (...) token ids, -100 = none.
-        bias: (vocab,) or None.
-        rows_at_once: rows of logits that exist at one time; None chooses by the device.
-
-    Returns:
-        (...) nats, float32 (float64 of float64); 0 where there is no target. Differentiable in hidden, weight and bias.
-    """
-    rows = rows_at_once or (_ROWS_ON_CPU if hidden.device.type == "cpu" else _ROWS_ELSEWHERE)
-    flat: Tensor = _TokenNll.apply(  # type: ignore[no-untyped-call]
-        hidden.reshape(-1, hidden.shape[-1]), weight, bias, targets.reshape(-1), rows
-    )
-    return flat.reshape(targets.shape)
-
-
-class _TokenNll(torch.autograd.Function):
-    """(rows, width) -> (rows,). Keeps a logsumexp a row and computes the logits again going back."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rows_at_once: int
-    ) -> Tensor:
-        dtype = reduction_dtype(hidden.dtype)
-        present = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
-        normalisers, losses = hidden.new_zeros(len(present), dtype=dtype), hidden.new_zeros(len(targets), dtype=dtype)
-        with torch.autocast(hidden.device.type, enabled=False):
-            for start in range(0, len(present), rows_at_once):
-                rows = present[start : start + rows_at_once]
-                logits = _logits(hidden[rows], weight, bias, dtype)
-                normaliser = torch.logsumexp(logits, -1)
-                normalisers[start : start + rows_at_once] = normaliser
-                losses[rows] = normaliser - logits.gather(-1, targets[rows, None]).squeeze(-1)
-        ctx.save_for_backward(hidden, weight, bias, targets, present, normalisers)
-        ctx.rows_at_once = rows_at_once
-        return losses
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, present, normalisers = ctx.saved_tensors
-        for_hidden, for_weight, for_bias = ctx.needs_input_grad[:3]
-        of_hidden = torch.zeros_like(hidden) if for_hidden else None
-        of_weight = torch.zeros_like(weight, dtype=upstream.dtype) if for_weight else None
-        of_bias = torch.zeros_like(bias, dtype=upstream.dtype) if for_bias and bias is not None else None
-        with torch.autocast(hidden.device.type, enabled=False):
-            for start in range(0, len(present), ctx.rows_at_once):
-                rows = present[start : start + ctx.rows_at_once]
-                states = hidden[rows]
-                gradient = _logits(states, weight, bias, upstream.dtype)
-                gradient.sub_(normalisers[start : start + ctx.rows_at_once, None]).exp_()
-                gradient[torch.arange(len(rows), device=rows.device), targets[rows]] -= 1.0
-                gradient.mul_(upstream[rows, None])
-                if of_hidden is not None:
-                    of_hidden[rows] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
-                if of_weight is not None:
-                    of_weight.addmm_(gradient.t(), states.to(upstream.dtype))
-                if of_bias is not None:
-                    of_bias += gradient.sum(0)
-        return (
-            of_hidden,
-            None if of_weight is None else of_weight.to(weight.dtype),
-            None if of_bias is None else of_bias.to(bias.dtype),
-            None,
-            None,
-        )
-
-
-def _logits(states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    product = torch.nn.functional.linear(states.to(weight.dtype), weight, bias)
-    return product.to(dtype)

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from detox.errors import OutputError
+from detox.errors import InputError, OutputError
 
 
 def require_writable(directory: str | os.PathLike[str]) -> Path:
@@ -123,3 +123,22 @@ def _replace_folder(new: Path, target: Path) -> None:
         retired.rmdir()
         raise
     shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def exclusive(lock: IO[Any], message: str) -> Iterator[None]:
+    """Hold an open file against every other process for the length of a block; the system lets go of it when a process dies.
+
+    Raises:
+        InputError: another process holds it; says `message`.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(message) from error
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)

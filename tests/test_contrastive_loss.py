@@ -1,4 +1,4 @@
-"""Contrastive perplexity against its formula in float64, one sequence at a time; likelihoods of hidden states against logits."""
+"""Contrastive perplexity against its formula in float64, one sequence at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.contrastive_loss import FORMS, contrastive_perplexity_loss, fused_token_nll
+from detox.contrastive_loss import FORMS, contrastive_perplexity_loss
 from detox.errors import InputError, UnknownName
 
 
@@ -102,27 +102,3 @@ def test_what_cannot_be_computed_is_said():
         contrastive_perplexity_loss(ones, ones, yes, yes, alpha=0)
     with pytest.raises(UnknownName, match="signed"):
         contrastive_perplexity_loss(ones, ones, yes, yes, form="singed")
-
-
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("rows_at_once", [None, 3])
-def test_token_nll_of_hidden_states_is_that_of_logits(biased, rows_at_once):
-    generator = torch.Generator().manual_seed(1)
-    hidden = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(11, 7, generator=generator, dtype=torch.float64, requires_grad=True)
-    bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True) if biased else None
-    targets = torch.randint(0, 11, (2, 5), generator=generator)
-    targets[0, 3:] = -100
-    upstream = torch.randn(2, 5, generator=generator, dtype=torch.float64)
-    leaves = [one for one in (hidden, weight, bias) if one is not None]
-
-    found = fused_token_nll(hidden, weight, targets, bias=bias, rows_at_once=rows_at_once)
-    mine = torch.autograd.grad((found * upstream).sum(), leaves)
-    logits = hidden @ weight.t() + (0 if bias is None else bias)
-    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").reshape(
-        2, 5
-    )
-    theirs = torch.autograd.grad((expected * upstream).sum(), leaves)
-    assert torch.allclose(found, expected, atol=1e-12)
-    for a, b in zip(mine, theirs, strict=True):
-        assert torch.allclose(a, b, atol=1e-12)

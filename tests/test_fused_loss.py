@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 
 from detox import fused_loss
 from detox.errors import InputError, UnknownName
-from detox.fused_loss import fused_selective_loss
+from detox.fused_loss import fused_selective_loss, fused_token_nll
 from detox.losses import OBJECTIVES, loss_positions, row_losses, selective_loss
 from tests.conftest import REPOSITORY
 from tests.test_losses import PAD, reference
@@ -340,3 +340,40 @@ def test_logits_never_exist_whole(objective):
         [sys.executable, "-c", _PEAK, objective], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert 0.1 < float(grown.stdout) < 0.4  # in units of the logits: a quarter of the rows at once, and the gradients
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rows_at_once", [None, 3])
+def test_token_nll_of_hidden_states_is_that_of_logits(biased, rows_at_once):
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(11, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True) if biased else None
+    targets = torch.randint(0, 11, (2, 5), generator=generator)
+    targets[0, 3:] = -100
+    upstream = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    leaves = [one for one in (hidden, weight, bias) if one is not None]
+
+    found = fused_token_nll(hidden, weight, targets, bias=bias, rows_at_once=rows_at_once)
+    mine = torch.autograd.grad((found * upstream).sum(), leaves)
+    logits = hidden @ weight.t() + (0 if bias is None else bias)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").reshape(
+        2, 5
+    )
+    theirs = torch.autograd.grad((expected * upstream).sum(), leaves)
+    assert torch.allclose(found, expected, atol=1e-12)
+    for a, b in zip(mine, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
+def test_token_nll_under_autocast_is_that_of_its_projection():
+    generator = torch.Generator().manual_seed(2)
+    hidden, weight = torch.randn(6, 8, generator=generator, requires_grad=True), torch.randn(12, 8, generator=generator)
+    targets = torch.randint(0, 12, (6,), generator=generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fused_token_nll(hidden, weight, targets)
+        logits = torch.nn.functional.linear(hidden, weight)
+    expected = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    assert torch.allclose(found, expected, atol=1e-6)
+    mine, theirs = (torch.autograd.grad(one.sum(), hidden, retain_graph=True)[0] for one in (found, expected))
+    assert torch.allclose(mine, theirs, atol=2e-2)

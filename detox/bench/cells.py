@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base
-from detox.errors import DataError, InputError, MissingData
+from detox.errors import DataError, MissingData
 from detox.evaluation import Scorecard
-from detox.files import atomic_directory, write_json
+from detox.files import atomic_directory, exclusive, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,21 +190,14 @@ def read_records(directory: str | Path) -> list[Record]:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
+def sole_runner(directory: Path) -> Iterator[None]:
     """Keep a second runner out of the same results directory.
 
     Raises:
         InputError: another one is at work there.
     """
-    import fcntl
-
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"another runner is at work in {directory}; wait for it, or give another --output_dir"
-            ) from error
+    message = f"another runner is at work in {directory}; wait for it, or give another --output_dir"
+    with (directory / ".lock").open("w") as lock, exclusive(lock, message):
         yield
 
 

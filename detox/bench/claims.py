@@ -183,10 +183,10 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
     toxic = [share for share in shares if all(one >= MEASURABLE for one in toxicity(curves.rows(share=share)).values)]
     claims = []
     for price in PRICES:
+        found = {share: at_price(curves, method, price, share=share) for share in shares}
         for share in shares[1:]:
             cost, unread = f"for at most {price:g} nats", _unread(curves, method, share)
-            here = at_price(curves, method, price, share=share)
-            start = at_price(curves, method, price, share=shares[0])
+            here, start = found[share], found[shares[0]]
             name = f"{method} ends lower at share {share:g} than at {shares[0]:g}, {cost}"
             claims.append(_matched(name, -1, here.toxicity, start.toxicity, unread))
             if share not in toxic:
@@ -196,7 +196,7 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
             claims.append(Claim(f"{method} takes toxicity away at share {share:g}, {cost}", 1, taken, missed))
             if share > toxic[0]:
                 nothing = None if taken is None or taken.sign() == 1 else "it takes nothing away there"
-                first = at_price(curves, method, price, share=toxic[0]).reduction
+                first = found[toxic[0]].reduction
                 name = f"{method} takes away a larger part at share {share:g} than at {toxic[0]:g}, {cost}"
                 claims.append(_matched(name, 1, taken, first, unread or nothing))
     return claims

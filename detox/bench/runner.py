@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base, Progress
-from detox.bench.cells import Cell, Store, base_identity, digest, exclusive, provenance
+from detox.bench.cells import Cell, Store, base_identity, digest, provenance, sole_runner
 from detox.bench.grid import Grid, Method
 from detox.bench.workers import fifths
 from detox.data.contrasts import digest as contrasts_digest
@@ -69,7 +69,7 @@ def run_grid(
         InputError: another runner is at work there.
     """
     store = Store(require_writable(output_dir))
-    with exclusive(store.directory):
+    with sole_runner(store.directory):
         if before is not None:
             before()
         outcome = run_bases(grid, store, grid.bases, say=say, keep_texts=keep_texts)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Self, cast
 from detox.contrastive_loss import FORMS, Form
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import Capabilities, Certificate, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
 from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 from detox.models.adapters import with_adapter
@@ -105,6 +104,13 @@ class ContrastivePerplexity(Detoxifier):
                 "ContrastivePerplexity: the anchor 'kl' compares with the model without its adapter, and weights='full' has none; "
                 "use 'ce'"
             )
+
+    # What every weight method does alike: one function each, no tower of classes.
+    applied = trained_weights.applied
+    export = trained_weights.export
+    state = trained_weights.state
+    files = trained_weights.files
+    restore = trained_weights.restore
 
     @property
     def default_strength(self) -> float:
@@ -195,26 +201,6 @@ class ContrastivePerplexity(Detoxifier):
         if not groups:
             raise InputError(f"ContrastivePerplexity: every prompt alone has {length} tokens or more; raise max_length")
         return groups, {"examples": len(groups), "cut": cut, "left_out": len(contrasts) - len(groups)}
-
-    def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
-        """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""
-        return trained_weights.applied(self, lm, strength)
-
-    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
-        """A plain checkpoint with the adapter merged, reloaded and compared."""
-        return trained_weights.export(self, lm, directory, strength)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The adapter's configuration, the record, and the tensors."""
-        return trained_weights.state(self)
-
-    def files(self) -> tuple[str, dict[str, Any]]:
-        """PEFT's layout, and a card."""
-        return trained_weights.files(self)
-
-    def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
-        trained_weights.restore(self, values, tensors)
 
 
 def _some(texts: Sequence[str], most: int, rng: random.Random) -> list[str]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import Trainer
 
-from detox.contrastive_loss import Form, contrastive_perplexity_loss, fused_token_nll, prototypes
+from detox.contrastive_loss import Form, contrastive_perplexity_loss, prototypes
+from detox.fused_loss import fused_token_nll
 from detox.losses import IGNORE_INDEX, reduction_dtype
 from detox.models.running import evaluating
 from detox.training.fused_head import replaced_forward, why_not_fused

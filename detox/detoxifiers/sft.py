@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +10,7 @@ from typing import Any, Self
 from detox.data.contrasts import Contrast
 from detox.data.projections import sft_dataset
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import Capabilities, Certificate, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
 from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 from detox.models.tokenization import encode_pairs
@@ -67,6 +66,13 @@ class SFT(Detoxifier):
         weight_fits.check_settings(self)
         if self.end_token not in END_TOKENS:
             raise UnknownName("SFT end_token", self.end_token, END_TOKENS)
+
+    # What every weight method does alike: one function each, no tower of classes.
+    applied = trained_weights.applied
+    export = trained_weights.export
+    state = trained_weights.state
+    files = trained_weights.files
+    restore = trained_weights.restore
 
     @property
     def default_strength(self) -> float:
@@ -132,23 +138,3 @@ class SFT(Detoxifier):
             columns["labels"].append([-100] * len(context) + continuation)
         cut = sum(len(ids) > length for ids in columns["input_ids"])
         return Dataset.from_dict(columns), {"cut": cut, "left_out": len(pairs) - len(whole)}
-
-    def applied(self, lm: LanguageModel, *, strength: float | None = None) -> AbstractContextManager[LanguageModel]:
-        """The model with the adapter on; see `detox.detoxifiers.trained_weights.applied`."""
-        return trained_weights.applied(self, lm, strength)
-
-    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
-        """A plain checkpoint with the adapter merged, reloaded and compared."""
-        return trained_weights.export(self, lm, directory, strength)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The adapter's configuration, the record, and the tensors."""
-        return trained_weights.state(self)
-
-    def files(self) -> tuple[str, dict[str, Any]]:
-        """PEFT's layout, and a card."""
-        return trained_weights.files(self)
-
-    def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
-        trained_weights.restore(self, values, tensors)

@@ -1,4 +1,8 @@
-"""What a weight method learned: kept in PEFT's own format, put on a model and taken off, merged into a checkpoint."""
+"""What a weight method learned: kept in PEFT's own format, put on a model and taken off, merged into a checkpoint.
+
+The functions below are methods: a weight method names them in its class (`applied = trained_weights.applied`), so that there is one of
+each and no tower of classes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from detox.detoxifiers.card import model_card
-from detox.detoxifiers.contract import Certificate, Detoxifier, require_base, require_fitted
+from detox.detoxifiers.contract import Certificate, require_base, require_fitted
 from detox.errors import NotExportable
 from detox.models import Edit, LanguageModel
 from detox.models.adapters import adapter_edit
@@ -39,56 +43,60 @@ def remember(detoxifier: Any, learned: Learned) -> None:
     detoxifier.tensors_, detoxifier.config_, detoxifier.record_ = learned.tensors, learned.config, learned.record
 
 
-def state(detoxifier: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def state(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """See `Detoxifier.state`."""
-    return {"config": detoxifier.config_, "record": detoxifier.record_}, detoxifier.tensors_
+    return {"config": self.config_, "record": self.record_}, self.tensors_
 
 
-def restore(detoxifier: Any, values: dict[str, Any], tensors: dict[str, Any]) -> None:
+def restore(self: Any, values: dict[str, Any], tensors: dict[str, Any]) -> None:
     """See `Detoxifier.restore`."""
-    detoxifier.config_, detoxifier.record_, detoxifier.tensors_ = values["config"], values["record"], tensors
+    self.config_, self.record_, self.tensors_ = values["config"], values["record"], tensors
 
 
-def files(detoxifier: Any) -> tuple[str, dict[str, Any]]:
+def files(self: Any) -> tuple[str, dict[str, Any]]:
     """See `Detoxifier.files`: an adapter lies there as PEFT writes and reads it."""
-    card = {"README.md": model_card(detoxifier)}
-    if detoxifier.config_ is None:
+    card = {"README.md": model_card(self)}
+    if self.config_ is None:
         return "weights.safetensors", card
-    base = (detoxifier.fitted_on_ or {}).get("name")
+    base = (self.fitted_on_ or {}).get("name")
     return "adapter_model.safetensors", {
-        "adapter_config.json": {**detoxifier.config_, "base_model_name_or_path": base},
+        "adapter_config.json": {**self.config_, "base_model_name_or_path": base},
         **card,
     }
 
 
 @contextmanager
-def applied(detoxifier: Any, lm: LanguageModel, strength: float | None) -> Iterator[LanguageModel]:
-    """The model with what was learned, `strength` times.
+def applied(self: Any, lm: LanguageModel, *, strength: float | None = None) -> Iterator[LanguageModel]:
+    """The model with what was learned, `strength` times; 0 is the base bit for bit, None the `strength` field.
 
     Raises:
         NotFitted: before `fit`.
         BaseMismatch: another model than that of the fit.
     """
-    require_fitted(detoxifier)
-    require_base(detoxifier, lm)
-    strength = detoxifier.default_strength if strength is None else strength
-    name = f"{type(detoxifier).__name__.lower()}@{strength:g}"
+    require_fitted(self)
+    require_base(self, lm)
+    strength = self.default_strength if strength is None else strength
+    name = f"{type(self).__name__.lower()}@{strength:g}"
     if strength == 0:
         edit = Edit(name, "", nothing)
-    elif detoxifier.config_ is None:
-        edit = weights_edit(lm, name, detoxifier.tensors_, strength=strength)
+    elif self.config_ is None:
+        edit = weights_edit(lm, name, self.tensors_, strength=strength)
     else:
-        edit = adapter_edit(lm, name, detoxifier.config_, detoxifier.tensors_, strength=strength)
+        edit = adapter_edit(lm, name, self.config_, self.tensors_, strength=strength)
     with lm.edited(edit) as handle:
         yield handle
 
 
-def export(detoxifier: Detoxifier, lm: LanguageModel, directory: str | Path, strength: float | None) -> Certificate:
-    """See `Detoxifier.export`."""
+def export(self: Any, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
+    """A plain checkpoint with what was learned merged into its weights, reloaded and compared.
+
+    Raises:
+        NotExportable: quantized weights, other edits on the handle, or logits that differ.
+    """
     from detox.models.export import export_merged
 
     if getattr(lm.model, "is_quantized", False):
         raise NotExportable("the model's weights are quantized; load it without quantization and export from that")
-    with detoxifier.applied(lm, strength=strength) as safe:
-        found = export_merged(safe, directory, card=model_card(detoxifier))
+    with self.applied(lm, strength=strength) as safe:
+        found = export_merged(safe, directory, card=model_card(self))
     return Certificate(**found)

@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from detox.errors import DetoxError, InputError, OutputError
-from detox.files import require_writable, write_json
+from detox.files import exclusive, require_writable, write_json
 
 _RUN = "run.json"
 
@@ -58,15 +58,12 @@ def held(work_dir: Path) -> Iterator[None]:
     Raises:
         InputError: another one is.
     """
-    import fcntl
-
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     path = work_dir.with_name(f".{work_dir.name}.lock")
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"another run is at work in {work_dir}; wait for it, or give another work_dir") from error
+    message = f"another run is at work in {work_dir}; wait for it, or give another work_dir"
+    with path.open("w") as lock, exclusive(lock, message):
+        if not path.exists() or os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
+            raise InputError(message)  # of the one before, which has just ended and taken its file with it
         try:
             yield
         finally:

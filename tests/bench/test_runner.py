@@ -198,11 +198,11 @@ def test_texts_are_kept_apart_and_can_be_dropped(grid, tmp_path):
 
 
 def test_a_second_runner_is_kept_out(grid, tmp_path, capsys):
-    from detox.bench.cells import exclusive
+    from detox.bench.cells import sole_runner
 
     _, write = grid
     (tmp_path / "results").mkdir()
-    with exclusive(tmp_path / "results"):
+    with sole_runner(tmp_path / "results"):
         assert run(write(tmp_path / "grid.yaml"), tmp_path / "results") == 2
     assert "another runner is at work" in capsys.readouterr().err
 

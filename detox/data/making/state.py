@@ -19,7 +19,7 @@ from detox.data.jsonl import json_lines, read_jsonl
 from detox.data.making.prompts import SIDES
 from detox.data.making.writers import Answered, Request, Text
 from detox.errors import DataError, DetoxError, InputError, OutputError
-from detox.files import require_writable
+from detox.files import exclusive, require_writable
 from detox.scorers.protocol import readable
 
 _HEAD = b'{"writing": {'
@@ -36,20 +36,12 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[Answers]:
         DataError: it holds something else; begins with `file:line`.
         OutputError: it cannot be written.
     """
-    import fcntl
-
     require_writable(path.parent)
     try:
         file = path.open("a+b")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; give another path") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"another process is adding to {path}; wait for it, or give another --output_file"
-            ) from error
+    with file, exclusive(file, f"another process is adding to {path}; wait for it, or give another --output_file"):
         _cut_torn_line(file, path.name)
         answers = Answers(path, file)
         answers.begin(dict(identity))
