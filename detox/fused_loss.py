@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from detox.errors import InputError
 from detox.losses import IGNORE_INDEX, LossSum, Objective, loss_positions, reduction_dtype, row_losses
@@ -195,7 +196,11 @@ def fused_token_nll(
     """-log p(target) of every row of `hidden @ weight.T + bias`; logits exist a few rows at a time, going forward and going back.
 
     Args:
-        hidden, weight, targets, bias, rows_at_once: as of `fused_selective_loss`.
+        hidden: (..., width), input of the output projection.
+        weight: (vocab, width).
+        targets: (...) token ids, -100 = none.
+        bias: (vocab,) or None.
+        rows_at_once: rows of logits that exist at one time; None chooses.
 
     Under autocast the projection is in its dtype, as in `fused_selective_loss`.
 
@@ -220,11 +225,11 @@ class _TokenNll(torch.autograd.Function):
         dtype, ctx.projection = reduction_dtype(hidden.dtype), _projection_dtype(hidden)
         present = (targets != IGNORE_INDEX).nonzero().squeeze(-1)
         normalisers, losses = hidden.new_zeros(len(present), dtype=dtype), hidden.new_zeros(len(targets), dtype=dtype)
-        projected = weight.to(ctx.projection)
+        projected, shift = weight.to(ctx.projection), None if bias is None else bias.to(ctx.projection)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(present), rows_at_once):
                 rows = present[start : start + rows_at_once]
-                logits = _logits(hidden[rows], projected, bias, dtype)
+                logits = linear(hidden[rows].to(projected.dtype), projected, shift).to(dtype)
                 normaliser = torch.logsumexp(logits, -1)
                 normalisers[start : start + rows_at_once] = normaliser
                 losses[rows] = normaliser - logits.gather(-1, targets[rows, None]).squeeze(-1)
@@ -240,12 +245,12 @@ class _TokenNll(torch.autograd.Function):
         of_hidden = torch.zeros_like(hidden) if for_hidden else None
         of_weight = torch.zeros_like(weight, dtype=upstream.dtype) if for_weight else None
         of_bias = torch.zeros_like(bias, dtype=upstream.dtype) if for_bias and bias is not None else None
-        projected = weight.to(ctx.projection)
+        projected, shift = weight.to(ctx.projection), None if bias is None else bias.to(ctx.projection)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(present), ctx.rows_at_once):
                 rows = present[start : start + ctx.rows_at_once]
                 states = hidden[rows]
-                gradient = _logits(states, projected, bias, upstream.dtype)
+                gradient = linear(states.to(projected.dtype), projected, shift).to(upstream.dtype)
                 gradient.sub_(normalisers[start : start + ctx.rows_at_once, None]).exp_()
                 gradient[torch.arange(len(rows), device=rows.device), targets[rows]] -= 1.0
                 gradient.mul_(upstream[rows, None])
@@ -262,13 +267,6 @@ class _TokenNll(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _logits(states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    product = torch.nn.functional.linear(
-        states.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype)
-    )
-    return product.to(dtype)
 
 
 def _projection_dtype(hidden: Tensor) -> torch.dtype:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import conformance_points as points
+from detox.detoxifiers.conformance_case import Case
 from detox.detoxifiers.contract import Detoxifier
 from detox.detoxifiers.planted import plant
 from detox.errors import ConformanceError, DetoxError
 from detox.models import LanguageModel
 
-POINTS: dict[int, tuple[str, Callable[[points.Case], str | None]]] = {
+POINTS: dict[int, tuple[str, Callable[[Case], str | None]]] = {
     1: ("fit returns self, keeps its settings, is asked for, forgets", points.fit_is_clean),
     2: ("the base comes back as it was", points.base_is_restored),
     3: ("strength 0 is the base bit for bit, another is not", points.zero_is_identity),
@@ -89,7 +90,7 @@ def check_detoxifier(
         for number, (promise, check) in POINTS.items():
             if only is not None and number not in only:
                 continue
-            case = points.Case(detoxifier, case_lm, case_contrasts, planted, Path(folder) / str(number))
+            case = Case(detoxifier, case_lm, case_contrasts, planted, Path(folder) / str(number))
             try:
                 excluded = check(case)
             except DetoxError as error:  # whatever else the method raises is its own bug, with its own traceback

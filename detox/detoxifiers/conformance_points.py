@@ -6,18 +6,17 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from detox.data.contrasts import Contrast
+from detox.detoxifiers.conformance_case import Case, require, require_close, require_same, require_stale
 from detox.detoxifiers.conformance_state import (
     Recorder,
     ThrownOnPurposeError,
-    equal,
     exploding,
     hooks,
     snapshot,
@@ -25,50 +24,12 @@ from detox.detoxifiers.conformance_state import (
     unhooked,
 )
 from detox.detoxifiers.contract import Detoxifier, hyperparameters
-from detox.detoxifiers.planted import Planted
 from detox.detoxifiers.registry import load
-from detox.errors import BaseMismatch, ConformanceError, HookNeverFired, NotFitted, StaleHandle
+from detox.errors import BaseMismatch, ConformanceError, HookNeverFired, NotFitted
 from detox.models import Edit, LanguageModel, Sampling
 from detox.models.edits import nothing, state_of
 
-_TOLERANCE = 2e-4  # nats; float32
 _TEXT = Sampling(max_new_tokens=6, num_return_sequences=2, seed=1)
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a point is run on."""
-
-    detoxifier: Detoxifier
-    lm: LanguageModel
-    contrasts: Sequence[Contrast]
-    planted: Planted
-    folder: Path
-
-    def fresh(self, **settings: Any) -> Detoxifier:
-        """An unfitted copy."""
-        return type(self.detoxifier)(**{**hyperparameters(self.detoxifier), **settings})
-
-    def fitted(self, contrasts: Sequence[Contrast] | None = None) -> Detoxifier:
-        """A fitted copy."""
-        return self.fresh().fit(self.lm, self.contrasts if contrasts is None else contrasts)
-
-    @property
-    def prompts(self) -> list[str]:
-        """Three different prompts, of different lengths where the contrasts have them."""
-        texts = {c.prompt for c in self.contrasts if c.prompt} or {(*c.safe, *c.toxic)[0][:24] for c in self.contrasts}
-        chosen = sorted(texts, key=lambda text: (len(text), text))[:: max(1, len(texts) // 3)][:3]
-        return [chosen[0].split(" ")[0], *chosen[1:]] if len(chosen) > 1 else chosen
-
-    def logprobs(self, lm: LanguageModel) -> Tensor:
-        """Log-probabilities of a few continuations, one vector."""
-        some = list(self.contrasts[:4])
-        return torch.cat(lm.logprobs([c.prompt for c in some], [(*c.safe, *c.toxic)[0] for c in some]))
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConformanceError(message)
 
 
 def _learned(detoxifier: Detoxifier) -> dict[str, Tensor]:
@@ -91,10 +52,10 @@ def fit_is_clean(case: Case) -> str | None:
         else:
             raise ConformanceError("applied before fit did not raise NotFitted")
     before = copy.deepcopy(hyperparameters(detoxifier))
-    _require(detoxifier.fit(case.lm, case.contrasts[::2]) is detoxifier, "fit did not return self")
-    _require(hyperparameters(detoxifier) == before, "fit changed a hyperparameter")
+    require(detoxifier.fit(case.lm, case.contrasts[::2]) is detoxifier, "fit did not return self")
+    require(hyperparameters(detoxifier) == before, "fit changed a hyperparameter")
     detoxifier.fit(case.lm, case.contrasts)
-    _require(_same_tensors(_learned(detoxifier), _learned(case.fitted())), "a second fit remembers the first")
+    require(_same_tensors(_learned(detoxifier), _learned(case.fitted())), "a second fit remembers the first")
     return None
 
 
@@ -103,12 +64,12 @@ def base_is_restored(case: Case) -> str | None:
     before = snapshot(case.lm)
     with exploding(case.lm), suppress(ThrownOnPurposeError):
         case.fitted()
-    _require_same(before, snapshot(case.lm), "after an exception in fit")
+    require_same(before, snapshot(case.lm), "after an exception in fit")
     detoxifier = case.fitted()
-    _require_same(before, snapshot(case.lm), "after fit")
+    require_same(before, snapshot(case.lm), "after fit")
     with detoxifier.applied(case.lm) as safe:
         safe.generate(case.prompts, _TEXT)
-    _require_same(before, snapshot(case.lm), "after applied")
+    require_same(before, snapshot(case.lm), "after applied")
     try:
         with detoxifier.applied(case.lm) as safe, exploding(case.lm):
             safe.generate(case.prompts, _TEXT)
@@ -116,7 +77,7 @@ def base_is_restored(case: Case) -> str | None:
         pass
     else:
         raise ConformanceError("an exception inside applied was swallowed")
-    _require_same(before, snapshot(case.lm), "after an exception in applied")
+    require_same(before, snapshot(case.lm), "after an exception in applied")
     return None
 
 
@@ -130,12 +91,12 @@ def zero_is_identity(case: Case) -> str | None:
     with torch.no_grad():
         raw = case.lm.model(input_ids=ids).logits
         with detoxifier.applied(case.lm, strength=0) as same:
-            _require(torch.equal(case.logprobs(same), base), "at strength 0 log-probabilities are not the base's")
-            _require(torch.equal(case.lm.model(input_ids=ids).logits, raw), "at strength 0 logits are not the base's")
-            _require(same.fingerprint() == fingerprint, "at strength 0 the fingerprint is not the base's")
+            require(torch.equal(case.logprobs(same), base), "at strength 0 log-probabilities are not the base's")
+            require(torch.equal(case.lm.model(input_ids=ids).logits, raw), "at strength 0 logits are not the base's")
+            require(same.fingerprint() == fingerprint, "at strength 0 the fingerprint is not the base's")
     with detoxifier.applied(case.lm) as safe:
-        _require(not torch.equal(case.logprobs(safe), base), "at the default strength nothing differs from the base")
-        _require(safe.fingerprint() != fingerprint, "at the default strength the fingerprint is the base's")
+        require(not torch.equal(case.logprobs(safe), base), "at the default strength nothing differs from the base")
+        require(safe.fingerprint() != fingerprint, "at the default strength the fingerprint is the base's")
     return None
 
 
@@ -144,12 +105,12 @@ def computations_agree(case: Case) -> str | None:
     with case.fitted().applied(case.lm) as safe:
         together, one = safe.generate(case.prompts, _TEXT), replace(_TEXT, batch_size=1)
         singly = [safe.generate([p], one)[0] for p in case.prompts]
-        _require(singly == together, "a batch of prompts does not equal single runs")
+        require(singly == together, "a batch of prompts does not equal single runs")
         some = list(case.contrasts[:4])
         contexts, continuations = [c.prompt for c in some], [(*c.safe, *c.toxic)[0] for c in some]
         for index, batched in enumerate(safe.logprobs(contexts, continuations)):
             alone = safe.logprobs(contexts[index : index + 1], continuations[index : index + 1])[0]
-            _require_close(alone, batched, "log-probabilities in a batch do not equal single ones")
+            require_close(alone, batched, "log-probabilities in a batch do not equal single ones")
         _check_padding_and_cache(case)
         recorder = Recorder()
         greedy = Sampling(max_new_tokens=5, temperature=0)
@@ -159,10 +120,8 @@ def computations_agree(case: Case) -> str | None:
             tokens = watched.generate([prompt], greedy)[0][0].token_ids
             forced = safe.logprobs([prompt], [tokens])[0]
             generated = torch.stack([step[token] for step, token in zip(recorder.steps, tokens, strict=False)])
-            _require_close(
-                generated[:1], forced[:1], "the first generated token is not steered as teacher forcing says"
-            )
-            _require_close(generated, forced, "teacher-forced log-probabilities are not those of generation")
+            require_close(generated[:1], forced[:1], "the first generated token is not steered as teacher forcing says")
+            require_close(generated, forced, "teacher-forced log-probabilities are not those of generation")
     return None
 
 
@@ -184,7 +143,7 @@ def _check_padding_and_cache(case: Case) -> None:
             logits = model(input_ids=ids, attention_mask=mask, **extra).logits
             last = [longest - 1 if side == "left" else len(row) - 1 for row in rows]
             ends[side] = logits[torch.arange(len(rows)), last].float().log_softmax(-1)
-        _require_close(ends["left"], ends["right"], "left and right padding disagree")
+        require_close(ends["left"], ends["right"], "left and right padding disagree")
         ids = torch.tensor([max(rows, key=len)], device=model.device)
         whole = model(input_ids=ids).logits[:, -1].float().log_softmax(-1)
         if ids.shape[1] > 1:
@@ -192,7 +151,7 @@ def _check_padding_and_cache(case: Case) -> None:
             if cache is not None:
                 step = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
                 stepped = step.logits[:, -1].float().log_softmax(-1)
-                _require_close(whole, stepped, "with and without cache disagree")
+                require_close(whole, stepped, "with and without cache disagree")
 
 
 def artefact_is_faithful(case: Case) -> str | None:
@@ -202,9 +161,9 @@ def artefact_is_faithful(case: Case) -> str | None:
         expected = case.logprobs(safe)
     detoxifier.save_pretrained(case.folder)
     loaded = load(case.folder)
-    _require(hyperparameters(loaded) == hyperparameters(detoxifier), "a loaded detoxifier has other hyperparameters")
+    require(hyperparameters(loaded) == hyperparameters(detoxifier), "a loaded detoxifier has other hyperparameters")
     with loaded.applied(case.lm) as safe:
-        _require(torch.equal(case.logprobs(safe), expected), "a loaded detoxifier gives other log-probabilities")
+        require(torch.equal(case.logprobs(safe), expected), "a loaded detoxifier gives other log-probabilities")
     if not case.detoxifier.capabilities.bound_to_base:
         return "a saved copy is equal; another base is allowed, since the method is not bound to one"
     other = copy.deepcopy(case.lm.model)
@@ -226,20 +185,20 @@ def artefact_is_faithful(case: Case) -> str | None:
 def repeats_and_nests(case: Case) -> str | None:
     """Same seed, same result. Two methods nest and unwind in order."""
     first, second = case.fitted(), case.fitted()
-    _require(_same_tensors(_learned(first), _learned(second)), "two fits with the same seed learned different things")
+    require(_same_tensors(_learned(first), _learned(second)), "two fits with the same seed learned different things")
     with first.applied(case.lm) as safe:
         texts = safe.generate(case.prompts, _TEXT)
         alone = case.logprobs(safe)
     with second.applied(case.lm) as safe:
-        _require(safe.generate(case.prompts, _TEXT) == texts, "two fits with the same seed write different texts")
+        require(safe.generate(case.prompts, _TEXT) == texts, "two fits with the same seed write different texts")
     base = case.logprobs(case.lm)
     with case.lm.edited(Edit("outer", "", nothing)) as outer:
         with first.applied(outer) as inner:
-            _require(inner.edits[:1] == outer.edits, "a nested handle forgot the outer edit")
-            _require(torch.equal(case.logprobs(inner), alone), "nested in another edit the method acts differently")
+            require(inner.edits[:1] == outer.edits, "a nested handle forgot the outer edit")
+            require(torch.equal(case.logprobs(inner), alone), "nested in another edit the method acts differently")
         outer.require_current()
-        _require(torch.equal(case.logprobs(outer), base), "after unwinding, the outer method is not as before")
-    _require(torch.equal(case.logprobs(case.lm), base), "after unwinding, the base is not as before")
+        require(torch.equal(case.logprobs(outer), base), "after unwinding, the outer method is not as before")
+    require(torch.equal(case.logprobs(case.lm), base), "after unwinding, the base is not as before")
     return None
 
 
@@ -248,9 +207,7 @@ def silence_is_an_error(case: Case) -> str | None:
     detoxifier, bare = case.fitted(), hooks(case.lm)
     with detoxifier.applied(case.lm) as safe:
         unsaid = undeclared_hooks(case.lm, bare)
-        _require(
-            not unsaid, f"{', '.join(unsaid[:2])} got a hook that no edit names in its sites; nobody would miss it"
-        )
+        require(not unsaid, f"{', '.join(unsaid[:2])} got a hook that no edit names in its sites; nobody would miss it")
         hooked = [edit for edit in state_of(case.lm.model).edits if edit.sites]
         if not hooked:
             return "the method hooks no module"
@@ -263,8 +220,8 @@ def silence_is_an_error(case: Case) -> str | None:
             raise ConformanceError("with its hook taken away, the method silently became the base model")
         safe.generate(case.prompts[:1], _TEXT)
         receipt = safe.receipts()[-1]
-        _require(all(receipt.sites.values()), "the receipt shows a site that never ran")
-        _require(receipt.tokens["generated"] > 0 and receipt.tokens["prompt"] > 0, "the receipt counts no tokens")
+        require(all(receipt.sites.values()), "the receipt shows a site that never ran")
+        require(receipt.tokens["generated"] > 0 and receipt.tokens["prompt"] > 0, "the receipt counts no tokens")
     return None
 
 
@@ -277,7 +234,7 @@ def direction_is_right(case: Case) -> str | None:
     before = _margin(lm, heldout)
     with detoxifier.applied(lm) as safe:
         after = _margin(safe, heldout)
-    _require(after > before, f"safe minus toxic log-probability fell from {before:.3f} to {after:.3f} nats a token")
+    require(after > before, f"safe minus toxic log-probability fell from {before:.3f} to {after:.3f} nats a token")
     return None
 
 
@@ -296,33 +253,15 @@ def handles_are_true(case: Case) -> str | None:
     with detoxifier.applied(case.lm) as safe:
         here = case.logprobs(safe)
         for ask in _questions(case, case.lm):
-            _require_stale(ask, "inside `with`, the base's handle was served")
+            require_stale(ask, "inside `with`, the base's handle was served")
         with safe.suspended() as bare:
-            _require(torch.equal(case.logprobs(bare), base), "suspended() is not the base")
-            _require_stale(lambda: case.logprobs(safe), "inside suspended(), the detoxified handle was served")
-        _require(torch.equal(case.logprobs(safe), here), "after suspended(), the method did not come back as it was")
+            require(torch.equal(case.logprobs(bare), base), "suspended() is not the base")
+            require_stale(lambda: case.logprobs(safe), "inside suspended(), the detoxified handle was served")
+        require(torch.equal(case.logprobs(safe), here), "after suspended(), the method did not come back as it was")
     for ask in _questions(case, safe):
-        _require_stale(ask, "after its `with` block, a handle was served")
+        require_stale(ask, "after its `with` block, a handle was served")
     return None
 
 
 def _questions(case: Case, lm: LanguageModel) -> list[Callable[[], Any]]:
     return [lambda: lm.generate(case.prompts[:1], _TEXT), lambda: case.logprobs(lm), lm.fingerprint, lm.receipts]
-
-
-def _require_stale(ask: Callable[[], Any], message: str) -> None:
-    try:
-        ask()
-    except StaleHandle:
-        return
-    raise ConformanceError(message)
-
-
-def _require_close(a: Tensor, b: Tensor, message: str) -> None:
-    difference = float((a - b).abs().max()) if a.numel() else 0.0
-    _require(difference <= _TOLERANCE, f"{message} (by {difference:.2g} nats)")
-
-
-def _require_same(before: dict[str, Any], after: dict[str, Any], when: str) -> None:
-    for name, value in before.items():
-        _require(equal(value, after[name]), f"{when}, the {name} of the base changed")

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from detox.errors import InputError
 from detox.models.architectures import context_length
 from detox.models.edits import Announcement, announced, state_of
-from detox.models.likelihood import headless
+from detox.models.output_head import headless
 from detox.models.running import continued, evaluating, halving, reuses_cache
 from detox.models.sampling import Sampling, choose, noise
 from detox.models.tokenization import (

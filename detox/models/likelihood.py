@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from detox.errors import InputError, UnsupportedModel
+from detox.errors import InputError
 from detox.models.architectures import context_length
 from detox.models.edits import Announcement, announced, state_of
+from detox.models.output_head import gather, headless, selected
 from detox.models.running import evaluating, halving, lent, reuses_cache
 from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
 
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 8192}  # positions of one forward pass; beyond, only memory grows
 _CACHED_AT_ONCE = {"cpu": 4096}  # positions that continuations look back on; a layer's are copied only while it runs
-_HEAD_ROWS = 64  # rows of float32 logits that exist at once: 12 MiB of a vocabulary of 50k
-# Configuration keys of what a family does to its logits after the head (Gemma's soft-capping, Cohere's and Granite's scales).
-_AFTER_HEAD = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "logits_mup_width_multiplier",
-)
 
 
 @dataclass(frozen=True)
@@ -190,9 +181,9 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece]) -> list[tuple[int, int, 
             logits = model(input_ids=inputs, attention_mask=mask.long(), use_cache=False).logits
             for edit in lm.logits_edits:
                 logits = edit.sequence(inputs, mask, logits)
-            values = _gather(logits[rows, columns], targets)
+            values = gather(logits[rows, columns], targets)
         else:
-            values = _selected(
+            values = selected(
                 model, rows, columns, targets, input_ids=inputs, attention_mask=mask.long(), use_cache=False
             )
     split = torch.split(values.cpu(), [p.scored for p in pieces])
@@ -233,70 +224,9 @@ def _run_tails(
     rows, columns = mask.nonzero(as_tuple=True)
     targets = torch.tensor([token for tail in tails for token in tail.ids[1:]], device=device)
     with announced(model, announcement):
-        values = _selected(
+        values = selected(
             model, rows, columns, targets,
             input_ids=ids, attention_mask=whole.long(), position_ids=positions, past_key_values=lent(cache, picked), use_cache=True,
         )  # fmt: skip
     split = torch.split(values.cpu(), [len(tail.ids) - 1 for tail in tails])
     return [(tail.request, 0, part) for tail, part in zip(tails, split, strict=True)]
-
-
-def _gather(logits: Tensor, targets: Tensor) -> Tensor:
-    """(rows, vocab), (rows,) -> log-probabilities (rows,) float32."""
-    logits = logits.float()
-    return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(-1)
-
-
-class _Selection:
-    """Lets the model run its output head on chosen rows only, and keeps the rows."""
-
-    def __init__(self, rows: Tensor, columns: Tensor, *, probe: bool) -> None:
-        self.rows, self.columns, self.probe = rows, columns, probe
-        self.hidden: Tensor | None = None
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        self.hidden = args[0][self.rows, self.columns]
-        return (self.hidden[None, :1] if self.probe else self.hidden[None], *args[1:])
-
-
-def headless(model: Any) -> ExitStack:
-    """A block in which the output head sees a single position: its result is not wanted."""
-    stack = ExitStack()
-    head = model.get_output_embeddings()
-    if head is not None:
-        handle = head.register_forward_pre_hook(lambda module, args: (args[0][:1, :1], *args[1:]))
-        stack.callback(handle.remove)
-    return stack
-
-
-def _selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **inputs: Any) -> Tensor:
-    """Log-probabilities of `targets` at (rows, columns) of one forward pass.
-
-    Most families end in a plain linear head. Then the model itself runs the head on one row, as a probe, and we run it on all
-    of them in chunks. Where the configuration names a step after the head, the model's own forward pass gives all chosen rows.
-
-    Raises:
-        UnsupportedModel: the probe differs from our row: a step after the head that is not known here.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        return _gather(model(**inputs).logits[rows, columns], targets)
-    probe = not any(getattr(model.config, key, None) not in (None, 1, 1.0) for key in _AFTER_HEAD)
-    selection = _Selection(rows, columns, probe=probe)
-    handle = head.register_forward_pre_hook(selection)
-    try:
-        logits = model(**inputs).logits
-    finally:
-        handle.remove()
-    if selection.hidden is None:  # the head was not called as a module, so all logits are there
-        return _gather(logits[rows, columns], targets)
-    if not probe:
-        return _gather(logits[0], targets)
-    theirs, ours = logits[0, 0].float(), head(selection.hidden[:1])[0].float()
-    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max()) + 1e-6):
-        raise UnsupportedModel(
-            f"{type(model).__name__} changes its logits after the output head in a way that is not known here; "
-            "add the configuration key to detox.models.likelihood._AFTER_HEAD"
-        )
-    chunks = zip(torch.split(selection.hidden, _HEAD_ROWS), torch.split(targets, _HEAD_ROWS), strict=True)
-    return torch.cat([_gather(head(hidden), target) for hidden, target in chunks])

@@ -196,9 +196,9 @@ def test_bfloat16_reduces_in_float32():
         assert len(values) == len(continuation)
     head = lm.model.get_output_embeddings()
     hidden = torch.randn(3, head.in_features, dtype=torch.bfloat16)
-    from detox.models.likelihood import _gather
+    from detox.models.output_head import gather
     from tests.models.reference import log_softmax
 
     logits = head(hidden).detach()
     expected = log_softmax(logits.double().numpy())[np.arange(3), [4, 5, 6]]
-    np.testing.assert_allclose(_gather(logits, torch.tensor([4, 5, 6])).detach().numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(gather(logits, torch.tensor([4, 5, 6])).detach().numpy(), expected, atol=1e-5)
