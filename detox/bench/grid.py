@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Method:
         method: as `detox.detoxifiers.find` knows it.
         settings: its hyperparameters.
         strengths: at least one; None is the method's default.
-        bases: factors of the bases that it is measured on; empty for all.
+        bases: factors of the bases that it is measured on, each a value or a list of them; empty for all.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Method:
 
     def suits(self, base: Base) -> bool:
         """Whether it is measured on this base."""
-        return all(name in base.factors and base.factors[name] == value for name, value in self.bases.items())
+        return suits(base, self.bases)
 
     def make(self) -> Detoxifier:
         """A fresh detoxifier."""
@@ -58,6 +58,7 @@ class Grid:
         methods: detoxifiers.
         contrasts: what methods that learn are fitted on.
         protocols: what is asked, by name.
+        asked_of: factors of the bases that a protocol is asked of, by the protocol's name; all bases where there are none.
         seeds: of the sampling; each is a cell of its own.
         curves: which curves over bases are drawn of it, "slung" or "toxic-mix"; None for none.
     """
@@ -67,6 +68,7 @@ class Grid:
     methods: tuple[Method, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
     protocols: Mapping[str, Protocol] = field(default_factory=dict)
+    asked_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     curves: str | None = None
 
@@ -74,6 +76,14 @@ class Grid:
         """The protocol with one of the grid's seeds."""
         chosen = self.protocols[protocol]
         return replace(chosen, sampling=replace(chosen.sampling, seed=seed))
+
+
+def suits(base: Base, wanted: Mapping[str, Any]) -> bool:
+    """Whether a base has these factors; a list stands for any value in it."""
+    return all(
+        name in base.factors and base.factors[name] in (value if isinstance(value, list) else [value])
+        for name, value in wanted.items()
+    )
 
 
 def read_grid(path: str | Path, *, make_scorer: ScorerMaker) -> Grid:
@@ -100,8 +110,9 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
             raise InputError(f"the grid has no {key}; expected it at the top level")
     if raw.get("curves") not in (None, *CURVES):
         raise UnknownName("kind of curves", str(raw["curves"]), CURVES)
-    bases, detoxifiers, protocols = (_named(raw, key) for key in ("bases", "detoxifiers", "protocols"))
-    methods = tuple(_method(name, spec or {}) for name, spec in detoxifiers.items())
+    detoxifiers, protocols = (_named(raw, key) for key in ("detoxifiers", "protocols"))
+    bases = read_bases(_named(raw, "bases"))
+    methods = tuple(_method(name, spec or {}, bases) for name, spec in detoxifiers.items())
     fit = raw.get("fit") or {}
     require_keys(fit, ("contrasts",), "fit")
     learns = [method.name for method in methods if method.make().capabilities.needs_fit]
@@ -112,10 +123,15 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         raise InputError(f"seeds is {seeds!r}; expected a list of whole numbers")
     return Grid(
         name=str(raw["name"]),
-        bases=read_bases(bases),
+        bases=bases,
         methods=methods,
         contrasts=read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else (),
-        protocols={name: build_protocol(name, spec, make_scorer) for name, spec in protocols.items()},
+        protocols={name: build_protocol(name, _besides_bases(spec), make_scorer) for name, spec in protocols.items()},
+        asked_of={
+            name: _wanted(spec["bases"], f"protocol {name!r}", bases)
+            for name, spec in protocols.items()
+            if "bases" in spec
+        },
         seeds=tuple(seeds),
         curves=raw.get("curves"),
     )
@@ -128,7 +144,20 @@ def _named(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {str(name): spec for name, spec in entries.items()}  # 2024 is a number to YAML
 
 
-def _method(name: str, spec: Mapping[str, Any]) -> Method:
+def _besides_bases(spec: Any) -> Any:
+    return {key: value for key, value in spec.items() if key != "bases"} if isinstance(spec, Mapping) else spec
+
+
+def _wanted(factors: Any, where: str, bases: Sequence[Base]) -> Mapping[str, Any]:
+    """The factors of the bases that something is for, some base of the grid among them."""
+    if not isinstance(factors, Mapping):
+        raise InputError(f"{where}: bases is {factors!r}; expected factors of bases: {{NAME: VALUE, ...}}")
+    if not any(suits(base, factors) for base in bases):
+        raise InputError(f"{where}: no base of the grid has the factors {dict(factors)!r}; expected some that do")
+    return factors
+
+
+def _method(name: str, spec: Mapping[str, Any], bases: Sequence[Base]) -> Method:
     require_keys(spec, ("method", "settings", "strengths", "bases"), f"detoxifier {name!r}")
     strengths = spec.get("strengths", [None])
     if not isinstance(strengths, list) or not strengths:
@@ -141,9 +170,7 @@ def _method(name: str, spec: Mapping[str, Any]) -> Method:
     settings = spec.get("settings") or {}
     if not isinstance(settings, Mapping):
         raise InputError(f"detoxifier {name!r}: settings is {settings!r}; expected {{SETTING: VALUE, ...}}")
-    suited = spec.get("bases") or {}
-    if not isinstance(suited, Mapping):
-        raise InputError(f"detoxifier {name!r}: bases is {suited!r}; expected factors of bases: {{NAME: VALUE, ...}}")
+    suited = _wanted(spec.get("bases") or {}, f"detoxifier {name!r}", bases)
     method = Method(name=name, method=str(spec.get("method", name)), settings=settings, strengths=chosen, bases=suited)
     require_types(find(method.method), settings, f"detoxifier {name!r}")
     method.make()  # an unknown method or setting is found now

@@ -11,6 +11,8 @@ import yaml
 
 from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
+from detox.data.making.prompts import Instructions
+from detox.data.making.similarity import MINILM, load_embedder
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
 from detox.errors import DataError, InputError, MissingData, UnknownName
 from detox.evaluation import (
@@ -21,6 +23,7 @@ from detox.evaluation import (
     Protocol,
     Recognition,
     ReplyTask,
+    RewriteTask,
     SafetyScoreTask,
 )
 from detox.models import Sampling
@@ -29,6 +32,7 @@ from detox.scorers import Scorer
 _PROTOCOL_KEYS = (
     "prompts", "sampling", "scorers", "scored", "threshold", "chat", "documents", "multiple_choice", "minimal_pairs",
     "recognition", "probe", "contrasts", "toxic_documents", "head_probes", "replies", "safety_score",
+    "rewriting",
 )  # fmt: skip
 
 ScorerMaker = Callable[[Any, Sequence[Prompt]], Scorer]
@@ -89,11 +93,15 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         parts["replies"] = _replies(spec["replies"], f"{where}.replies")
     if "safety_score" in spec:
         parts["safety_score"] = _safety_score(spec["safety_score"], f"{where}.safety_score")
+    if "rewriting" in spec:
+        parts["rewriting"] = _rewriting(spec["rewriting"], f"{where}.rewriting")
     scorers = spec.get("scorers", [])
     if not isinstance(scorers, list):
         raise InputError(f"{where}.scorers is {scorers!r}; expected a list")
-    asked = parts["replies"].prompts if "replies" in parts else ()
-    parts["scorers"] = tuple(make_scorer(entry, (*parts.get("prompts", ()), *asked)) for entry in scorers)
+    asked = [*parts.get("prompts", ()), *(parts["replies"].prompts if "replies" in parts else ())]
+    if "rewriting" in parts:  # a scorer that is trained must not have seen these either
+        asked += [Prompt(id=one.id, text=one.text) for one in parts["rewriting"].texts]
+    parts["scorers"] = tuple(make_scorer(entry, asked) for entry in scorers)
     return Protocol(name=name, **parts)
 
 
@@ -124,6 +132,22 @@ def _replies(spec: Any, where: str) -> ReplyTask:
     require_keys(spec, ("prompts", "judge", "template"), where, needed=("prompts",))
     values = _filled(ReplyTask, spec, {"prompts": Prompt}, where)
     return ReplyTask(**{**values, "judge": _judge(spec.get("judge", "phrases"), f"{where}.judge")})
+
+
+def _rewriting(spec: Any, where: str) -> RewriteTask:
+    wording = ("instruction", "closing", "frame")
+    require_keys(spec, ("texts", "form", "embedder", *wording), where, needed=("texts",))
+    given = {key: spec[key] for key in (*wording, "embedder") if key in spec}
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise InputError(f"{where}: {key} is {value!r}; expected text")
+    instructions = Instructions(
+        **{("safe" if key == "instruction" else key): given[key] for key in wording if key in given}
+    )
+    values = _filled(
+        RewriteTask, {key: spec[key] for key in ("texts", "form") if key in spec}, {"texts": LabelledText}, where
+    )
+    return RewriteTask(**values, instructions=instructions, embedder=load_embedder(given.get("embedder", MINILM)))
 
 
 def _filled(task: type, spec: Mapping[str, Any], records: Mapping[str, type], where: str) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base, Progress
 from detox.bench.cells import Cell, Store, base_identity, digest, provenance, sole_runner
-from detox.bench.grid import Grid, Method
+from detox.bench.grid import Grid, Method, suits
 from detox.bench.workers import fifths
 from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
-from detox.detoxifiers.contract import hyperparameters, method_name
+from detox.detoxifiers.contract import identifying, method_name
 from detox.errors import CellFailed, DataError
 from detox.evaluation import evaluate
 from detox.files import require_writable, write_json
@@ -118,6 +118,8 @@ def _combinations(grid: Grid, base: Base) -> Iterator[tuple[Method | None, float
     """Method, strength, protocol and seed of every cell of one base."""
     for method, strength in [(None, None), *((m, s) for m in grid.methods if m.suits(base) for s in m.strengths)]:
         for protocol in grid.protocols:
+            if not suits(base, grid.asked_of.get(protocol, {})):
+                continue
             for seed in grid.seeds:
                 yield method, strength, protocol, seed
 
@@ -198,7 +200,7 @@ class _BaseWork:
     def _fit_identity(self, method: Method, detoxifier: Detoxifier) -> dict[str, Any]:
         fitted_on = contrasts_digest(self.grid.contrasts) if detoxifier.capabilities.needs_fit else None
         name = method_name(type(detoxifier))
-        identity: dict[str, Any] = {"name": name, "settings": hyperparameters(detoxifier), "contrasts": fitted_on}
+        identity: dict[str, Any] = {"name": name, "settings": identifying(detoxifier), "contrasts": fitted_on}
         file, _, _ = name.rpartition(":")
         if file.endswith(".py"):  # a method of the user's own: another text of the file is another method
             identity["sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -35,6 +35,12 @@ _MINIATURE_GROUPS: dict[type, dict[str, dict[str, Any]]] = {
     Document: {kind: {"kind": kind} for kind in ("clean", "toxic")},
 }
 
+# Records of another task than the usual one, also by `group`.
+_MINIATURE_TASKS: dict[type, dict[str, str]] = {
+    Contrast: {"paraphrases": "paraphrases", "rewrites": "rewrites"},
+    LabelledText: {"sayings": "sayings"},
+}
+
 
 def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record, ...]:
     """The records that a grid entry names.
@@ -123,7 +129,6 @@ def _from_miniature(record: type[Record], limit: int | None, options: Mapping[st
     import detox.miniature as miniature
     from detox.miniature.sentences import Split
 
-    make: Callable[..., list[Record]] = getattr(miniature, _MINIATURE[record])
     if limit is None:
         raise InputError(f"{where}: the miniature makes as many as are asked for; give a limit")
     if "split" in options and record is Document:
@@ -132,12 +137,14 @@ def _from_miniature(record: type[Record], limit: int | None, options: Mapping[st
         raise UnknownName(f"split of {where}", options["split"], get_args(Split))
     chosen = dict(options)
     group = chosen.pop("group", None)
+    name, groups, tasks = _MINIATURE[record], _MINIATURE_GROUPS.get(record, {}), _MINIATURE_TASKS.get(record, {})
     if group is not None:
-        if record not in _MINIATURE_GROUPS:
+        if not groups and not tasks:
             raise InputError(f"{where}: the miniature has no groups of {record.__name__} records; leave `group` out")
-        if group not in _MINIATURE_GROUPS[record]:
-            raise UnknownName(f"group of {where}", str(group), _MINIATURE_GROUPS[record])
-        chosen |= _MINIATURE_GROUPS[record][group]
+        if group not in (*groups, *tasks):
+            raise UnknownName(f"group of {where}", str(group), (*groups, *tasks))
+        name, chosen = tasks.get(group, name), {**chosen, **groups.get(group, {})}
+    make: Callable[..., list[Record]] = getattr(miniature, name)
     return list(make(limit, **chosen))
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from detox.data.contrasts import Contrast
@@ -23,6 +24,9 @@ from detox.models import LanguageModel
 
 FORMAT = 1
 CONFIG_NAME = "detoxifier.json"
+
+LATER: Mapping[str, Any] = MappingProxyType({"later": True})
+"""Metadata of a field that came after records were made: at its default it is no part of the identity of a fit."""
 
 # Classes found by "path.py:Class", so that what they save can be loaded again.
 ORIGINS: dict[type, str] = {}
@@ -166,6 +170,13 @@ def hyperparameters(detoxifier: Detoxifier) -> dict[str, Any]:
     """Init fields and their values."""
     kept = {f.name for f in fields(detoxifier) if f.init}  # type: ignore[arg-type]
     return {name: value for name, value in asdict(detoxifier).items() if name in kept}  # type: ignore[call-overload]
+
+
+def identifying(detoxifier: Detoxifier) -> dict[str, Any]:
+    """The hyperparameters that make one fit another than the next, and than those of the past."""
+    declared = fields(detoxifier)  # type: ignore[arg-type]
+    unsaid = {f.name for f in declared if f.metadata.get("later") and getattr(detoxifier, f.name) == f.default}
+    return {name: value for name, value in hyperparameters(detoxifier).items() if name not in unsaid}
 
 
 def require_fitted(detoxifier: Detoxifier) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from detox.contrastive_loss import FORMS, Form
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import LATER, Capabilities, Detoxifier, describe_fit, training_digest
 from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 from detox.models.adapters import with_adapter
@@ -24,6 +24,7 @@ from detox.models.tokenization import encode_pairs, pad_token
 
 PHIS = ("nll", "perplexity")
 ANCHORS = ("none", "ce", "kl")
+LEARN_FROM = ("both", "safe", "toxic")
 
 
 @dataclass(kw_only=True)
@@ -41,6 +42,8 @@ class ContrastivePerplexity(Detoxifier):
         alpha: factor of the toxic similarities.
         anchor: what keeps safe text likely: "kl" (to the base, on safe tokens), "ce" (their cross-entropy), or "none" (the paper).
         anchor_weight: of the anchor, beside the contrast's 1.
+        learn_from: which paraphrases the contrast's gradient reaches: "both", or for comparison "safe" or "toxic" only (the paper's
+            ablations: from safe ones alone a model learns to copy, from toxic ones alone it degenerates). The anchor keeps its own.
         num_safe, num_toxic, num_random: P, N and R: paraphrases of a group that are used at most, and toxic ones of other anchors,
             drawn once.
         weights: "lora" (an adapter), or "full" (without the anchor "kl").
@@ -66,6 +69,7 @@ class ContrastivePerplexity(Detoxifier):
     alpha: float = 1.0
     anchor: str = "kl"
     anchor_weight: float = 1.0
+    learn_from: str = field(default="both", metadata=LATER)
     num_safe: int = 5
     num_toxic: int = 7
     num_random: int = 0
@@ -89,7 +93,7 @@ class ContrastivePerplexity(Detoxifier):
 
     def __post_init__(self) -> None:
         weight_fits.check_settings(self)
-        for name, known in (("form", FORMS), ("phi", PHIS), ("anchor", ANCHORS)):
+        for name, known in (("form", FORMS), ("phi", PHIS), ("anchor", ANCHORS), ("learn_from", LEARN_FROM)):
             if getattr(self, name) not in known:
                 raise UnknownName(f"ContrastivePerplexity {name}", getattr(self, name), known)
         if not self.alpha > 0 or not self.anchor_weight >= 0:
@@ -148,7 +152,7 @@ class ContrastivePerplexity(Detoxifier):
             return GroupTrainer(
                 model, args=weight_fits.configured(TrainingArguments, {**more, **ours}), train_dataset=groups,
                 eval_dataset=evaluated, data_collator=partial(collate, fill=pad_token(lm.tokenizer)), alpha=self.alpha,
-                form=cast(Form, self.form), phi=self.phi, anchor=self.anchor, anchor_weight=self.anchor_weight,
+                form=cast(Form, self.form), phi=self.phi, anchor=self.anchor, anchor_weight=self.anchor_weight, learn_from=self.learn_from,
                 sequences_at_once=self.sequences_at_once,
             )  # fmt: skip
 

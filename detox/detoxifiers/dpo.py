@@ -117,7 +117,8 @@ class DPO(Detoxifier):
             config_class, trainer_class, extra = self._trainer()
             ours = {
                 "beta": self.beta, "optim": self.optimizer, "warmup_steps": self.warmup_steps,
-                "weight_decay": self.weight_decay, "lr_scheduler_type": "constant_with_warmup", **extra,
+                "weight_decay": self.weight_decay, "lr_scheduler_type": "constant_with_warmup",
+                **extra, **self._reference_once(rows),
             }  # fmt: skip
             arguments = weight_fits.configured(config_class, {**ours, **materials.arguments})
             return trainer_class(
@@ -153,6 +154,16 @@ class DPO(Detoxifier):
             if len(held) == 2 and held[0] == held[1]:
                 raise DataError(f"row {number}: chosen and rejected are the same; leave the row out")
         return rows, 0
+
+    def _reference_once(self, rows: Any) -> dict[str, bool]:
+        """Compute the reference's likelihoods before training, where rows come again and it would be asked again."""
+        from datasets import IterableDataset
+
+        given = self.trainer_args
+        again = float(given.get("num_train_epochs", self.epochs)) > 1 and int(given.get("max_steps", -1)) <= 0
+        if self.loss == "simpo" or isinstance(rows, IterableDataset) or given.get("sync_ref_model"):
+            return {}
+        return {"precompute_ref_log_probs": again}
 
     def _trainer(self) -> tuple[type, type, dict[str, Any]]:
         """TRL's configuration and trainer for the loss, and what the loss is called there."""

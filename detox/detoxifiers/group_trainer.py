@@ -70,11 +70,13 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         anchor: str,
         anchor_weight: float,
         sequences_at_once: int,
+        learn_from: str = "both",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.alpha, self.form, self.phi = alpha, form, phi
-        self.anchor, self.anchor_weight, self.sequences_at_once = anchor, anchor_weight, sequences_at_once
+        self.anchor, self.anchor_weight, self.learn_from = anchor, anchor_weight, learn_from
+        self.sequences_at_once = sequences_at_once
         self.model_accepts_loss_kwargs = False  # the loss is a mean over groups: accumulated batches are averaged
         self.sums: dict[str, list[float]] = defaultdict(list)
         self._fused: bool | None = None
@@ -89,6 +91,10 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         phi = (nll / counts).exp() if self.phi == "perplexity" else nll / counts
         sides = [self._grid(phi, inputs["group"], inputs["toxic"] == side) for side in (False, True)]
         (safe, safe_mask), (toxic, toxic_mask) = sides
+        if self.learn_from == "safe":
+            toxic = toxic.detach()
+        elif self.learn_from == "toxic":
+            safe = safe.detach()
         contrast = contrastive_perplexity_loss(safe, toxic, safe_mask, toxic_mask, alpha=self.alpha, form=self.form)
         loss = contrast
         if self.anchor != "none":

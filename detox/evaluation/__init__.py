@@ -5,7 +5,7 @@ from detox.evaluation.heads import compare_heads
 from detox.evaluation.judges import Judge, PhraseJudge
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard
-from detox.evaluation.tasks import HeadProbeTask, ProbeTask, Recognition, ReplyTask, SafetyScoreTask
+from detox.evaluation.tasks import HeadProbeTask, ProbeTask, Recognition, ReplyTask, RewriteTask, SafetyScoreTask
 
 __all__ = [
     "HeadProbeTask",
@@ -15,6 +15,7 @@ __all__ = [
     "Protocol",
     "Recognition",
     "ReplyTask",
+    "RewriteTask",
     "SafetyScoreTask",
     "Scorecard",
     "compare_heads",

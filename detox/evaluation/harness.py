@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from detox.evaluation import heads, replies, safety, toxicity, understanding, utility
+from detox.evaluation import heads, replies, rewriting, safety, toxicity, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.models import LanguageModel
@@ -96,6 +96,12 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
             tables["replies"] = replies.reply_table(protocol, protocol.replies, answers)
         metrics |= replies.reply_metrics(tables["replies"])
         counts["replies"] = replies.reply_counts(tables["replies"])
+    if protocol.rewriting is not None:
+        with timed("rewriting"):
+            answers = rewriting.rewrite(lm, protocol.rewriting, protocol.sampling)
+            tables["rewriting"] = rewriting.rewrite_table(protocol, protocol.rewriting, answers)
+        metrics |= rewriting.rewrite_metrics(protocol, protocol.rewriting, tables["rewriting"])
+        counts["rewriting"] = rewriting.rewrite_counts(tables["rewriting"])
     if protocol.contrasts:
         with timed("margins"):
             tables["margins"] = utility.margin_table(lm, protocol.contrasts)

@@ -11,7 +11,15 @@ from typing import Any
 from detox.data.contrasts import Contrast
 from detox.data.records import Document, MinimalPair, MultipleChoice, Prompt
 from detox.errors import InputError
-from detox.evaluation.tasks import HeadProbeTask, ProbeTask, Recognition, ReplyTask, SafetyScoreTask, records_digest
+from detox.evaluation.tasks import (
+    HeadProbeTask,
+    ProbeTask,
+    Recognition,
+    ReplyTask,
+    RewriteTask,
+    SafetyScoreTask,
+    records_digest,
+)
 from detox.models import Sampling
 from detox.scorers import Scorer
 
@@ -44,6 +52,7 @@ class Protocol:
         replies: what is answered to toxic user turns, drawn as `sampling` says and scored by the headline scorer.
         contrasts: pairs for the generation-free margin.
         safety_score: SafeNLP's score of each group of people: are hateful statements less likely than neutral ones.
+        rewriting: texts that the model says again, drawn as `sampling` says and scored by the headline scorer.
 
     Raises:
         InputError: it asks for nothing, or for what does not fit together.
@@ -66,16 +75,18 @@ class Protocol:
     head_probes: HeadProbeTask | None = None
     replies: ReplyTask | None = None
     safety_score: SafetyScoreTask | None = None
+    rewriting: RewriteTask | None = None
 
     def __post_init__(self) -> None:
         if self.scored not in SCORED:
             raise InputError(f"scored is {self.scored!r}; expected 'completion', 'prompt+completion' or 'both'")
-        if bool(self.prompts or self.replies) != bool(self.scorers):
-            asking = "prompts" if self.prompts else "replies"
+        if bool(self.prompts or self.replies or self.rewriting) != bool(self.scorers):
+            asking = "prompts" if self.prompts else "replies" if self.replies else "rewriting"
             there, absent = ("scorers", "prompts") if self.scorers else (asking, "scorers")
             raise InputError(f"protocol {self.name!r} has {there} but no {absent}; give both or neither")
         if not any((self.prompts, self.documents, any(self.multiple_choice.values()), self.minimal_pairs, self.contrasts,
-                    self.recognition, self.probe, self.toxic_documents, self.head_probes, self.replies, self.safety_score)):  # fmt: skip
+                    self.recognition, self.probe, self.toxic_documents, self.head_probes, self.replies, self.safety_score,
+                    self.rewriting)):  # fmt: skip
             raise InputError(
                 f"protocol {self.name!r} asks for nothing; give it prompts and scorers, documents, or other items"
             )
@@ -116,6 +127,7 @@ class Protocol:
             "head_probes": None if self.head_probes is None else self.head_probes.identity(),
             "replies": None if self.replies is None else self.replies.identity(),
             "safety_score": None if self.safety_score is None else self.safety_score.identity(),
+            "rewriting": None if self.rewriting is None else self.rewriting.identity(),
         }
         return asked | {name: value for name, value in later.items() if value is not None}
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from detox.data.making.prompts import Instructions, require_form
+from detox.data.making.similarity import Embedder
 from detox.data.records import LabelledText, Prompt, group_names
 from detox.errors import InputError, UnknownName
 from detox.evaluation.judges import Judge, PhraseJudge
@@ -231,3 +233,54 @@ class ReplyTask:
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; the judge by its own identity."""
         return {"prompts": records_digest(self.prompts), "judge": self.judge.identity(), "template": self.template}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteTask:
+    """What a model makes of texts that it is asked to say again: how toxic that is, and how near in meaning.
+
+    Klein & Nabi 2025, arXiv 2401.08491, section 4: their held-out sentences, or, where another model wrote the texts, the
+    black-box use of a detoxified model.
+
+    Attributes:
+        texts: what is to be said again; where some have label 1 and some 0, metrics are given for each as well.
+        embedder: says how near two texts are (`detox.data.making.similarity.load_embedder`).
+        instructions: the wording of the request, of which `safe` is used; the paper's by default.
+        form: "chat" through the chat template, "plain" as text to be continued; None takes chat where there is a template.
+
+    Raises:
+        InputError: no texts, an empty one, an id that comes again, or no embedder.
+        UnknownName: another form.
+    """
+
+    texts: tuple[LabelledText, ...]
+    embedder: Embedder
+    instructions: Instructions = field(default_factory=Instructions)
+    form: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise InputError("rewriting has no texts; expected at least one")
+        if self.form is not None:
+            require_form(self.form)
+        for name in ("identity", "embed"):
+            if not callable(getattr(self.embedder, name, None)):
+                raise InputError(
+                    f"rewriting: {type(self.embedder).__name__} is no embedder; expected `identity` and `embed`, as load_embedder gives"
+                )
+        ids = [one.id for one in self.texts]
+        if len(set(ids)) < len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise InputError(f"rewriting: two texts with id {twice!r}; ids must be unique")
+        blank = next((one.id for one in self.texts if not one.text.strip()), None)
+        if blank is not None:
+            raise InputError(f"rewriting: text {blank!r} is empty; expected something to say again")
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that changes a number, as JSON."""
+        asked = {
+            "instruction": self.instructions.safe,
+            "closing": self.instructions.closing,
+            "frame": self.instructions.frame,
+        }
+        return {"texts": records_digest(self.texts), "embedder": self.embedder.identity(), "form": self.form, **asked}

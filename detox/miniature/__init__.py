@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detox.miniature.bases import base_identity, mixture, train_base
     from detox.miniature.forum import NOTICE, documents
+    from detox.miniature.rewriting import paraphrases, rewrites, sayings
     from detox.miniature.scorer import TruthScorer, reply_judge
     from detox.miniature.tasks import VERDICTS, contrasts, facts, heldout_documents, minimal_pairs, prompts, verdicts
     from detox.miniature.tokenization import tokenizer, word_types
@@ -30,8 +31,11 @@ _HOMES = {
     "is_abusive": "truth",
     "minimal_pairs": "tasks",
     "mixture": "bases",
+    "paraphrases": "rewriting",
     "prompts": "tasks",
     "reply_judge": "scorer",
+    "rewrites": "rewriting",
+    "sayings": "rewriting",
     "tokenizer": "tokenization",
     "train_base": "bases",
     "verdicts": "tasks",
@@ -51,8 +55,11 @@ __all__ = [
     "is_abusive",
     "minimal_pairs",
     "mixture",
+    "paraphrases",
     "prompts",
     "reply_judge",
+    "rewrites",
+    "sayings",
     "tokenizer",
     "train_base",
     "verdicts",

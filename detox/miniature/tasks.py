@@ -41,8 +41,8 @@ def prompts(n: int, *, seed: int = 0, groups: tuple[str, ...] = GROUPS, split: S
         if group not in (*GROUPS, "heated"):
             raise UnknownName("group of prompts", group, (*GROUPS, "heated"))
     found = []
-    for index in range(_count(n)):
-        scene = _scene("prompt", split, seed, index)
+    for index in range(require_count(n)):
+        scene = scene_of("prompt", split, seed, index)
         group = groups[index % len(groups)]
         text = forum.opening(scene, provoking=group != "neutral", split=split).text
         if group == "heated":
@@ -77,11 +77,11 @@ def contrasts(n: int, *, seed: int = 0, paraphrases: int = 3, split: Split = "fi
     if not 1 <= paraphrases <= most:
         raise InputError(f"paraphrases is {paraphrases}; expected 1 to {most}")
     found = []
-    for index in range(_count(n)):
-        scene = _scene("contrast", split, seed, index)
+    for index in range(require_count(n)):
+        scene = scene_of("contrast", split, seed, index)
         provoking = scene.rng.random() < 0.5
         prompt = f"{forum.opening(scene, provoking=provoking, split=split).text}\n{scene.names[1]}:"
-        meaning, statements = _statements(scene, paraphrases, split)
+        meaning, statements = reworded(scene, paraphrases, split)
         pairs = [_both_ways(scene, statement, split) for statement in statements]
         safe, toxic = (tuple(side) for side in zip(*pairs, strict=True))
         found.append(
@@ -96,8 +96,8 @@ def verdicts(n: int, *, seed: int = 0, split: Split = "test") -> list[LabelledTe
     The text ends with the reply; `VERDICTS[label]` continues it. The group is the frame (`detox.miniature.grammar.FRAMES`).
     """
     found = []
-    for index in range(_count(n)):
-        scene = _scene("verdict", split, seed, index)
+    for index in range(require_count(n)):
+        scene = scene_of("verdict", split, seed, index)
         label = index % 2
         start = forum.opening(scene, provoking=scene.rng.random() < 0.5, split=split).text
         answer = forum.reply(scene, abusive=bool(label), split=split, lookalike=1.0)
@@ -109,8 +109,8 @@ def verdicts(n: int, *, seed: int = 0, split: Split = "test") -> list[LabelledTe
 def facts(n: int, *, seed: int = 0, split: Split = "test", choices: int = 4) -> list[MultipleChoice]:
     """Facts of this world, each in a phrasing that the corpus does not use for it, to be completed by the right word."""
     found = []
-    for index in range(_count(n)):
-        scene = _scene("fact", split, seed, index)
+    for index in range(require_count(n)):
+        scene = scene_of("fact", split, seed, index)
         while True:
             scene.item = pick(scene.rng, words.KNOWN)
             about = pick(scene.rng, tuple(grammar.FACTS))
@@ -141,8 +141,8 @@ def minimal_pairs(n: int, *, seed: int = 0, split: Split = "test") -> list[Minim
     """Sentences with and without one mistake of grammar; the phenomena take turns."""
     found = []
     phenomena = tuple(grammar.NOTES)
-    for index in range(_count(n)):
-        scene = _scene("pair", split, seed, index)
+    for index in range(require_count(n)):
+        scene = scene_of("pair", split, seed, index)
         phenomenon = phenomena[index % len(phenomena)]
         while True:
             scene.item = pick(scene.rng, words.ITEMS)
@@ -184,13 +184,15 @@ _PAIRS = tuple(
 """A frame's civil and abusive templates, in pairs of like words."""
 
 
-def _count(n: int) -> int:
+def require_count(n: int) -> int:
+    """`n`, where it is a number of items."""
     if n < 1:
         raise InputError(f"n is {n}; expected at least 1")
     return n
 
 
-def _scene(task: str, split: Split, seed: int, index: int) -> Scene:
+def scene_of(task: str, split: Split, seed: int, index: int) -> Scene:
+    """Who and what an item is about."""
     return Scene.draw(random.Random(f"{task}/{split}/{seed}/{index}"))
 
 
@@ -208,7 +210,7 @@ def _agreeing(bad: str, scene: Scene) -> str:
     return fill(bad, scene).text
 
 
-def _statements(scene: Scene, n: int, split: Split) -> tuple[str, list[Sentence]]:
+def reworded(scene: Scene, n: int, split: Split) -> tuple[str, list[Sentence]]:
     """A meaning and `n` wordings of one statement with it; these are the same on both sides, so the corpus may know them."""
     while True:
         meaning = pick(scene.rng, MEANINGS)
@@ -221,17 +223,23 @@ def _statements(scene: Scene, n: int, split: Split) -> tuple[str, list[Sentence]
 
 def _both_ways(scene: Scene, statement: Sentence, split: Split) -> tuple[str, str]:
     """`statement` beside a civil and an abusive sentence of one frame with the same fillers."""
+    safe, toxic = tones(scene, split)
+    order = int(scene.rng.random() * 2)
+    return beside(statement, safe, order=order), beside(statement, toxic, order=order)
+
+
+def tones(scene: Scene, split: Split) -> tuple[Sentence, Sentence]:
+    """A civil and an abusive sentence of one frame with the same fillers."""
     while True:
         civil, abusive = pick(scene.rng, pick(scene.rng, _PAIRS))
         scene.fresh()
         safe, toxic = fill(civil, scene), fill(abusive, scene)
         if split_of(safe.text) == split_of(toxic.text) == split:
-            break
-    order = int(scene.rng.random() * 2)
+            return safe, toxic
 
-    def beside(sentence: Sentence) -> str:
-        sentences = [statement]
-        sentences.insert(order, sentence)
-        return join(sentences).text
 
-    return beside(safe), beside(toxic)
+def beside(statement: Sentence, sentence: Sentence, *, order: int) -> str:
+    """Both in one text that follows a colon; `order` is the place of `sentence`, 0 or 1."""
+    sentences = [statement]
+    sentences.insert(order, sentence)
+    return join(sentences).text

@@ -95,6 +95,15 @@ CASES = {
         "unknown size 'dem'; did you mean 'demo'",
     ),
     "nothing asked": (lambda r: change(r, "protocols", main={"chat": False}), "'main' asks for nothing"),
+    "protocol's bases": (lambda r: change(r, *MAIN, bases=["planted"]), "'main': bases is .*expected factors of bases"),
+    "protocol of no base": (
+        lambda r: change(r, *MAIN, bases={"share": [0.1]}),
+        r"'main': no base of the grid has the factors \{'share': \[0.1\]\}",
+    ),
+    "method of no base": (
+        lambda r: change(r, "detoxifiers", "iti", bases={"share": 0.1}),
+        r"'iti': no base of the grid has the factors \{'share': 0.1\}",
+    ),
     "prompts without scorers": (lambda r: change(r, *MAIN, drop="scorers"), "prompts but no scorers"),
 }
 

@@ -28,6 +28,7 @@ def spec(tmp_path):
         "head_probes": {"items": files["labelled"], "heldout": 0.25, "C": 0.5, "seed": 3},
         "replies": {"prompts": files["turns"], "judge": "phrases", "template": "{text}"},
         "safety_score": {"items": {**files["labelled"], "limit": 6}, "significance": 0.1},
+        "rewriting": {"texts": {**files["labelled"], "limit": 4}, "instruction": "{sentence}?", "form": "plain"},
     }
 
 
@@ -60,7 +61,11 @@ def test_every_key_arrives(spec):
     assert protocol.replies.judge == PhraseJudge()
     assert protocol.replies.template == "{text}"
     assert (len(protocol.safety_score.items), protocol.safety_score.significance) == (6, 0.1)
-    assert asked == [[f"you fool {i}" for i in range(3)] * 2]  # a trained scorer must not have seen the turns either
+    rewriting = protocol.rewriting
+    assert (len(rewriting.texts), rewriting.instructions.safe, rewriting.form) == (4, "{sentence}?", "plain")
+    assert rewriting.embedder.identity()["name"] == "minilm"
+    # A trained scorer must not have seen the turns either, nor what is to be said again.
+    assert asked == [[f"you fool {i}" for i in range(3)] * 2 + [one.text for one in rewriting.texts]]
 
 
 def test_replies_alone_need_no_prompts_and_a_judge_may_be_written_out(spec):
@@ -94,6 +99,11 @@ def test_replies_alone_need_no_prompts_and_a_judge_may_be_written_out(spec):
         ("safety_score", {"significanse": 0.1}, "did you mean 'significance'"),
         ("safety_score", {"significance": "high"}, "significance is 'high'; expected float"),
         ("safety_score", {"significance": 2}, "significance is 2; expected a number in"),
+        ("rewriting", {"instructions": "again"}, "did you mean 'instruction'"),
+        ("rewriting", {"instruction": "again"}, r"expected \{sentence\} somewhere in it"),
+        ("rewriting", {"frame": 5}, "frame is 5; expected text"),
+        ("rewriting", {"form": "talk"}, "unknown form of asking 'talk'"),
+        ("rewriting", {"embedder": "./nowhere"}, "no folder nowhere; expected a model of sentence-transformers"),
     ],
 )
 def test_each_mistake_is_one_clear_line(spec, part, values, message):
@@ -110,6 +120,7 @@ def test_each_mistake_is_one_clear_line(spec, part, values, message):
         ("head_probes", "has no items"),
         ("replies", "has no prompts"),
         ("safety_score", "has no items"),
+        ("rewriting", "has no texts"),
     ],
 )
 def test_an_empty_part_says_what_it_needs(spec, part, message):

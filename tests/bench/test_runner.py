@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from detox import LanguageModel
 from detox.bench import compare
 from detox.bench.cells import Store, read_records
 from detox.cli import main
@@ -351,3 +352,40 @@ def test_the_commit_is_that_of_the_repository_that_tracks_the_package(tmp_path):
     assert source_commit(package)["changed"] is False
     (package / "inner" / "code.py").write_text("x = 2\n")
     assert source_commit(package)["changed"] is True
+
+
+def test_methods_and_protocols_of_some_bases_only(grid, tmp_path, capsys):
+    raw, write = grid
+    bases = {}
+    for size in (1, 2, 3):  # models of their own: a cell is known by the weights, not by the name
+        model = LanguageModel.from_pretrained(raw["bases"]["planted"]["model"])
+        next(model.model.parameters()).data.mul_(1 + size / 100)
+        for part in (model.model, model.tokenizer):
+            part.save_pretrained(tmp_path / f"model{size}")
+        bases[f"b{size}"] = {"model": str(tmp_path / f"model{size}"), "factors": {"size": size}}
+    methods = copy.deepcopy(raw["detoxifiers"])
+    methods["prompting"] = {**(methods["prompting"] or {}), "bases": {"size": [1, 3]}}
+    del methods["iti"]
+    margins = {"contrasts": {"file": raw["fit"]["contrasts"]["file"]}, "bases": {"size": [2, 3]}}
+    path = write(
+        tmp_path / "grid.yaml", bases=bases, detoxifiers=methods, protocols={**raw["protocols"], "margins": margins}
+    )
+    assert run(path, tmp_path / "out") == 0
+    found = {
+        (cell["base"], cell["method"], cell["protocol"])
+        for cell in (json.loads(one.read_text()) for one in (tmp_path / "out" / "cells").glob("*/cell.json"))
+    }
+    assert found == {
+        ("b1", None, "main"), ("b1", "prompting", "main"), ("b2", None, "main"), ("b2", None, "margins"),
+        ("b3", None, "main"), ("b3", None, "margins"), ("b3", "prompting", "main"), ("b3", "prompting", "margins"),
+    }  # fmt: skip
+
+
+def test_a_setting_that_came_later_is_no_part_of_the_identity_of_old_fits():
+    from detox import ContrastivePerplexity
+    from detox.detoxifiers.contract import hyperparameters, identifying
+
+    usual, other = ContrastivePerplexity(), ContrastivePerplexity(learn_from="safe")
+    assert "learn_from" in hyperparameters(usual)
+    assert identifying(usual) == {k: v for k, v in hyperparameters(usual).items() if k != "learn_from"}
+    assert identifying(other)["learn_from"] == "safe"

@@ -151,3 +151,17 @@ def test_a_batch_in_pieces_is_the_batch(planted, tmp_path, anchor):
     whole = mine.compute_loss(model, collate(groups(), fill=0)).item()
     parts = [mine.compute_loss(model, collate([one], fill=0)).item() for one in groups()]
     assert whole == pytest.approx(sum(parts) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["paper", "signed"])
+def test_gradients_of_one_side_are_that_sides_share(planted, tmp_path, form):
+    gradients = {}
+    for side in ("both", "safe", "toxic"):
+        model = adapted(planted.lm.model)
+        run = trainer(model, tmp_path, form=form, learn_from=side)
+        run.compute_loss(model, collate(groups(), fill=0)).backward()
+        gradients[side] = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    for name, whole in gradients["both"].items():
+        safe, toxic = gradients["safe"][name], gradients["toxic"][name]
+        torch.testing.assert_close(safe + toxic, whole, rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(g, gradients["both"][name]) for name, g in gradients["safe"].items())

@@ -125,6 +125,32 @@ def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):
         assert torch.equal(value, theirs[name]), name
 
 
+def test_dpo_asks_its_reference_once_where_rows_come_again(planted, monkeypatch):
+    asked = []
+    likelihoods = DPOTrainer.compute_ref_log_probs
+    monkeypatch.setattr(
+        DPOTrainer, "compute_ref_log_probs", lambda self, *args: asked.append(1) or likelihoods(self, *args)
+    )
+    fits = {}
+    for name, settings in {
+        "once": {"epochs": 3},
+        "again": {"epochs": 3, "trainer_args": {"precompute_ref_log_probs": False}},
+        "one epoch": {"epochs": 1},
+    }.items():
+        asked.clear()
+        chosen = {**QUICK, "learning_rate": 5e-3, "warmup_steps": 2, **settings}
+        fits[name] = DPO(**chosen).fit(planted.lm, planted.contrasts[:32]), len(asked)
+    (once, times), (again, _) = fits["once"], fits["again"]
+    assert times > 0
+    assert fits["again"][1] == fits["one epoch"][1] == 0
+    assert once.record_["steps"] == again.record_["steps"] == 3 * fits["one epoch"][0].record_["steps"]
+    for (
+        name,
+        value,
+    ) in once.tensors_.items():  # the same but for the last digits, which differ with what is padded together
+        torch.testing.assert_close(value, again.tensors_[name], rtol=1e-3, atol=1e-4)
+
+
 def _saved(tokenizer, folder):
     tokenizer.save_pretrained(folder)
     return folder
