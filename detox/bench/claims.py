@@ -78,11 +78,6 @@ class Claim:
         return f"| {self.name} | {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}] | {seeds} | {self.verdict} |"
 
 
-def claims_of(kind: str, curves: Curves) -> list[Claim]:
-    """The claims of "slung" or "toxic-mix"."""
-    return slung_claims(curves) if kind == "slung" else toxic_mix_claims(curves)
-
-
 def table(claims: Sequence[Claim]) -> str:
     """The claims in Markdown."""
     head = ["| claim | difference [95 % over prompts or texts] | each seed | verdict |", "|---|---|---|---|"]

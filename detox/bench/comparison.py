@@ -84,7 +84,13 @@ class Comparison:
     def _extra_metrics(self) -> list[str]:
         present = [
             name
-            for name in ("recognition/auc", "probe/auc", "safenlp/mean_all_groups")
+            for name in (
+                "recognition/auc",
+                "probe/auc",
+                "safenlp/mean_all_groups",
+                "rewriting/toxicity",
+                "rewriting/similarity",
+            )
             if any(name in r.scorecard.metrics for r in self.rows)
         ]
         choices = sorted(
@@ -95,7 +101,8 @@ class Comparison:
             if any("minimal_pairs/accuracy" in r.scorecard.metrics for r in self.rows)
             else []
         )
-        return [*present, *choices[:2], *pairs]
+        # Where nothing is written, the tasks are what the protocol is for.
+        return [*present, *(choices[:2] if self.headline else choices), *pairs]
 
     def _header(self) -> list[str]:
         names = ["base", "method", f"toxicity ({self.headline})", "change"]

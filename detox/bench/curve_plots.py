@@ -20,17 +20,12 @@ _CHOICE = re.compile("choice/[^/]+/accuracy")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def draw(kind: str, curves: Curves, path: Path) -> None:
-    """Draw the figure of "slung" or "toxic-mix"."""
-    (_slung if kind == "slung" else _toxic_mix)(curves, path)
-
-
-def _slung(curves: Curves, path: Path) -> None:
+def draw_slung(curves: Curves, path: Path) -> None:
     """SLUNG's figures 2 and 3: toxicity against AUROC at the largest dose, before and after instruction; then both against the dose."""
     stages = curves.levels("stage")
     shares = sorted(share for share in curves.levels("share", stage="pretrained") if share)
     doses = len(shares) > 1
-    panels = _panels(len(stages) + 2 * doses)
+    panels = panels_of(len(stages) + 2 * doses)
     for axes, stage in zip(panels, stages, strict=False):
         for arm in curves.levels("arm", stage=stage):
             rows = curves.rows(arm=arm, stage=stage, share=0.0 if arm == "clean" else shares[-1])
@@ -62,13 +57,13 @@ def _slung(curves: Curves, path: Path) -> None:
                 )
             axes.set_xlabel("toxic share of the training tokens")
             axes.set_ylabel(name)
-    _finish(panels, path)
+    finish(panels, path)
 
 
-def _toxic_mix(curves: Curves, path: Path) -> None:
+def draw_toxic_mix(curves: Curves, path: Path) -> None:
     """The toxic-mix paper's figures: toxicity over the share for every method, what a price buys, the heads, and what it costs."""
     shares = sorted(curves.levels("share"))
-    panels = _panels(4)
+    panels = panels_of(4)
     conditions = sorted({f["condition"] for f in curves.factors.values() if "condition" in f})
     named = ["no method", *(name for name in curves.methods() if name not in conditions), *conditions]
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(named)}
@@ -128,7 +123,7 @@ def _toxic_mix(curves: Curves, path: Path) -> None:
         axes.set_xlabel("toxic share of the training tokens")
         if axes not in panels[2:]:
             axes.legend(fontsize=7, frameon=False)
-    _finish(panels, path)
+    finish(panels, path)
 
 
 def _heads(axes: Any, curves: Curves, shares: Sequence[float]) -> None:
@@ -146,7 +141,8 @@ def _heads(axes: Any, curves: Curves, shares: Sequence[float]) -> None:
     axes.set_ylabel("held-out accuracy of head probes (all heads, all seeds)")
 
 
-def _panels(count: int) -> list[Any]:
+def panels_of(count: int) -> list[Any]:
+    """So many axes, two a row."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -160,7 +156,8 @@ def _panels(count: int) -> list[Any]:
     return list(axes.flat[:count])
 
 
-def _finish(panels: Sequence[Any], path: Path) -> None:
+def finish(panels: Sequence[Any], path: Path) -> None:
+    """Grids, no upper and right edge, and the file."""
     for axes in panels:
         axes.grid(visible=True, alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -131,7 +131,8 @@ def point(values: Sequence[float]) -> Point:
 _SUMMARY = (
     "toxicity/{headline}/mean", "toxicity+prompt/{headline}/mean", "probe/auc", "recognition/auc", "head_probes/mean_accuracy",
     "clean/cross_entropy", "toxic/cross_entropy", "minimal_pairs/accuracy", "replies/echoes", "replies/addresses",
-    "replies/ignores",
+    "replies/ignores", "rewriting/toxicity", "rewriting/toxicity/toxic texts", "rewriting/toxicity/safe texts",
+    "rewriting/similarity", "rewriting/copied", "rewriting/answered",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: 
     Raises:
         InputError: not the same number of seeds.
     """
-    _require_paired(treated, control)
+    require_paired(treated, control)
     changes = np.array(
         [
             prompt_scores(a.scorecard, scorer) - prompt_scores(b.scorecard, scorer)
@@ -68,7 +68,7 @@ def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: 
 
 def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:
     """Part of the replies to toxic turns that "echoes", "addresses" or "ignores" them, `treated` minus `control`."""
-    _require_paired(treated, control)
+    require_paired(treated, control)
     sides = [np.array([_replies(row, kind) for row in side]) for side in (treated, control)]
     changes = sides[0] - sides[1]
     return Difference(mean_estimate(changes.mean(0)), tuple(float(value) for value in changes.mean(1)))
@@ -87,7 +87,7 @@ def _replies(row: Row, kind: str) -> Floats:
 
 def auc_difference(treated: Sequence[Row], control: Sequence[Row], table: str) -> Difference:
     """ROC-AUC of `treated` minus `control` from a table of margins ("recognition", "probe"), resampled over its texts."""
-    _require_paired(treated, control)
+    require_paired(treated, control)
     names = list(dict.fromkeys(treated[0].scorecard.tables[table]["id"]))
     draws = []
     exact = []
@@ -120,7 +120,12 @@ def _aucs(table: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[float, 
     return float(np.mean(exact)), np.mean(draws, axis=0)
 
 
-def _require_paired(treated: Sequence[Row], control: Sequence[Row]) -> None:
+def require_paired(treated: Sequence[Row], control: Sequence[Row]) -> None:
+    """Refuse rows that are not of the same seeds.
+
+    Raises:
+        InputError: other numbers of rows, or none.
+    """
     if len(treated) != len(control) or not treated:
         raise InputError(
             f"{len(treated)} and {len(control)} bases to compare; expected the same seeds, at least one, on both sides"

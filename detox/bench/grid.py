@@ -18,7 +18,7 @@ from detox.errors import InputError, UnknownName
 from detox.evaluation import Protocol
 
 GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves")
-CURVES = ("slung", "toxic-mix")
+CURVES = ("slung", "toxic-mix", "rewriting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Grid:
         protocols: what is asked, by name.
         asked_of: factors of the bases that a protocol is asked of, by the protocol's name; all bases where there are none.
         seeds: of the sampling; each is a cell of its own.
-        curves: which curves over bases are drawn of it, "slung" or "toxic-mix"; None for none.
+        curves: which curves over bases are drawn of it, "slung", "toxic-mix" or "rewriting"; None for none.
     """
 
     name: str

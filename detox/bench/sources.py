@@ -110,6 +110,9 @@ def _whole(value: Any, what: str) -> int:
 
 
 def _text(record: Any, where: str) -> str:
+    if isinstance(record, MultipleChoice):  # the longest that is read of a question
+        contexts = record.contexts or (record.context,) * len(record.choices)
+        return max((a + b for a, b in zip(contexts, record.choices, strict=True)), key=len)
     if not hasattr(record, "text"):
         raise InputError(f"{where}: `longest` is about records with a text, which {type(record).__name__} has not")
     return str(record.text)

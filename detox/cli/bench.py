@@ -150,27 +150,31 @@ def curves_command(arguments: argparse.Namespace) -> int:
     """Draw the curves of a results directory, and print what holds."""
     import json
 
-    from detox.errors import InputError
+    from detox.bench.grid import CURVES
+    from detox.errors import InputError, UnknownName
 
     results = Path(arguments.results)
     grid = results / "grid.json"
     kind = json.loads(grid.read_text("utf-8")).get("curves") if grid.is_file() else None
     if kind is None:
-        raise InputError(f"{results} is not of a grid with `curves: slung` or `curves: toxic-mix`; nothing to draw")
+        raise InputError(f"{results} is not of a grid with `curves: {' | '.join(CURVES)}`; nothing to draw")
+    if kind not in CURVES:
+        raise UnknownName("kind of curves", str(kind), CURVES)
     print(draw_curves(results, kind, protocol=arguments.protocol))
     return 0
 
 
 def draw_curves(results: Path, kind: str, *, protocol: str | None = None) -> str:
     """Write `curves.png`, `claims.json` and `curves.md`; returns the last, the kinds of base and the claims as tables."""
-    from detox.bench.claims import claims_of, table
-    from detox.bench.curve_plots import draw
+    from detox.bench.claims import table
+    from detox.bench.curve_kinds import KINDS
     from detox.bench.curves import read_curves, summary
     from detox.files import write_json, write_text
 
     curves = read_curves(results, protocol=protocol)
-    draw(kind, curves, results / "curves.png")
-    claims = claims_of(kind, curves)
+    claims_of, draw = KINDS[kind]
+    draw(curves, results / "curves.png")
+    claims = claims_of(curves)
     write_json(results / "claims.json", [claim.to_dict() for claim in claims])
     text = f"{summary(curves)}\n\n{table(claims)}"
     write_text(results / "curves.md", f"{text}\n")

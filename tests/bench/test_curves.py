@@ -10,9 +10,11 @@ import pytest
 
 from detox.bench.claims import Claim, slung_claims, table, toxic_mix_claims
 from detox.bench.comparison import Comparison, Row
-from detox.bench.curve_plots import draw
+from detox.bench.curve_kinds import KINDS
+from detox.bench.curve_plots import draw_slung, draw_toxic_mix
 from detox.bench.curves import Curves, metric, point, toxicity
 from detox.bench.differences import at_price, auc_difference, toxicity_difference
+from detox.bench.grid import CURVES
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.statistics import Estimate, mean_estimate, roc_auc
@@ -66,6 +68,10 @@ def arms() -> Curves:
                     row(name, card(rng, rate * (1 if share in (0.0, 0.25) else 0.4), 2.0 if arm == "masked" else 0.5))
                 )
     return Curves(Comparison(tuple(reversed(rows)), "truth", ("truth",), {}), factors, {})
+
+
+def test_a_grid_may_ask_for_the_kinds_there_are():
+    assert tuple(KINDS) == CURVES
 
 
 def test_a_point_is_the_mean_over_seeds_with_its_standard_error(arms):
@@ -127,7 +133,7 @@ def test_claims_and_figure_of_selective_loss(arms, tmp_path):
     held = tuple(row for row in arms.comparison.rows if row.base in fewer)
     without = [claim.name for claim in slung_claims(Curves(replace(arms.comparison, rows=held), fewer, {}))]
     assert without == [name for name in claims if "filtered" not in name]
-    draw("slung", arms, tmp_path / "curves.png")
+    draw_slung(arms, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 20_000
 
 
@@ -192,5 +198,5 @@ def test_what_a_dial_takes_away_is_asked_where_the_toxic_base_can_be_read(tmp_pa
         for price in (0.05, 0.1, 0.2)
     ]
     assert claims[parts[1]].verdict in ("holds", "not shown", "the opposite holds")
-    draw("toxic-mix", curves, tmp_path / "curves.png")
+    draw_toxic_mix(curves, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 20_000

@@ -6,6 +6,7 @@ import pytest
 
 from detox.bench.sources import read_records
 from detox.data import write_jsonl
+from detox.data.contrasts import Contrast
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
 from detox.errors import DataError, InputError, UnknownName
 
@@ -108,3 +109,17 @@ def test_a_wrong_line_of_a_file_is_named(record, row, said, tmp_path):
         read_records(record, lines(tmp_path, "", row), where="here")
     assert str(caught.value).startswith(f"{tmp_path / 'r.jsonl'}:2: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_miniature_tasks_go_by_group_and_questions_are_as_long_as_what_is_read(tmp_path):
+    for group, prefix in (("rewrites", "rewrite-"), ("paraphrases", "paraphrase-")):
+        found = read_records(Contrast, {"set": "miniature", "group": group, "limit": 3}, where="here")
+        assert all(one.id.startswith(prefix) for one in found)
+    assert read_records(LabelledText, {"set": "miniature", "group": "sayings", "limit": 2}, where="here")[1].label == 1
+    with pytest.raises(UnknownName, match="did you mean 'rewrites'"):
+        read_records(Contrast, {"set": "miniature", "group": "rewrite", "limit": 3}, where="here")
+    rows = [{"id": "short", "context": "a", "choices": [" b", " c"], "answer": 0},
+            {"id": "long", "context": "a", "choices": [" b", " " + "c" * 20], "answer": 0}]  # fmt: skip
+    write_jsonl(tmp_path / "q.jsonl", rows)
+    kept = read_records(MultipleChoice, {"file": str(tmp_path / "q.jsonl"), "longest": 10}, where="here")
+    assert [one.id for one in kept] == ["short"]

@@ -56,6 +56,32 @@ def test_detoxify_saves_what_can_be_loaded(method, tmp_path):
     assert not list(tmp_path.glob("tmp*"))
 
 
+def test_compose_says_what_was_fitted_on_what(tmp_path):
+    done = run("compose", "--smoke", "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    arms = {one["arm"]: one for one in json.loads((tmp_path / "out" / "compose.json").read_text())["arms"]}
+    base = arms["dpo"]["fitted_on"]["dpo"]
+    assert arms["iti"]["fitted_on"]["iti"] == arms["dpo, iti of the base"]["fitted_on"]["iti carried over"] == base
+    assert arms["dpo, iti of it"]["fitted_on"]["iti of dpo"] != base
+    assert {name: arm["allow_base_mismatch"] for name, arm in arms.items() if arm.get("allow_base_mismatch")} == {
+        "dpo, iti of the base": ["iti carried over"]
+    }
+    assert len(arms["dpo, iti of it"]["receipts"]) == 2
+    assert arms["dpo"]["changes"]["bare"]["cross_entropy"]["value"] != 0
+    assert set(arms["dpo, iti of it"]["changes"]) == {"bare", "dpo"}
+
+
+def test_rewrite_writes_texts_and_what_became_of_them(tmp_path):
+    done = run("rewrite", "--smoke", "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    arms = json.loads((tmp_path / "out" / "rewriting.json").read_text())["arms"]
+    assert list(arms) == ["bare", "detoxified"]
+    assert arms["bare"]["metrics"]["rewriting/toxicity_before"]["value"] == 0.5  # every other text is abuse
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rewritten.jsonl").read_text().splitlines()]
+    assert len(rows) == 40
+    assert all(row["text"] and ("rewritten" in row) != ("problem" in row) for row in rows)
+
+
 def test_evaluate_writes_a_scorecard(tmp_path):
     done = run("evaluate", "--smoke", "--output_dir", "card", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -88,6 +114,12 @@ def test_compare_prints_the_table_and_draws_the_picture(tmp_path):
         (["pretrain", "--output_dir", "x", "--dry_run", "--gpu", "H10"], "did you mean 'H100'"),
         (["detoxify", "itti", "--smoke", "--output_dir", "x"], "iti"),
         (["detoxify", "--smoke"], "the first word must be a method"),
+        (["compose", "--output_dir", "x"], "give --model_name_or_path, --miniature or --smoke"),
+        (["rewrite", "--output_dir", "x"], "give --model_name_or_path, or --smoke"),
+        (
+            ["rewrite", "--output_dir", "x", "--model_name_or_path", "m"],
+            "give either --texts_file or --writer_name_or_path",
+        ),
         (["evaluate", "--output_dir", "x"], "--model_name_or_path"),
         (["compare", "--smoke", "--output_dir", "x", "--methods", "promting"], "prompting"),
         (["pretrain", "--config", "no.yaml"], "no file no.yaml"),
