@@ -26,6 +26,7 @@ _HOMES = {
     "load": "detox.detoxifiers",
     "check_detoxifier": "detox.detoxifiers",
     "selective_loss": "detox.losses",
+    "fused_selective_loss": "detox.fused_loss",
     "contrastive_perplexity_loss": "detox.contrastive_loss",
     "Protocol": "detox.evaluation",
     "evaluate": "detox.evaluation",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from detox.detoxifiers import load as load
     from detox.evaluation import Protocol as Protocol
     from detox.evaluation import evaluate as evaluate
+    from detox.fused_loss import fused_selective_loss as fused_selective_loss
     from detox.losses import selective_loss as selective_loss
     from detox.models import Completion as Completion
     from detox.models import LanguageModel as LanguageModel

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
-from detox.losses import IGNORE_INDEX, selective_loss
+from detox.fused_loss import fused_token_nll
+from detox.losses import IGNORE_INDEX, reduction_dtype
 from detox.pretraining.packing import PackedSequences
+from detox.training.fused_head import replaced_forward, why_not_fused
 from detox.training.processes import process_count, summed
 from detox.training.progress import Throughput
 
@@ -38,6 +42,7 @@ def held_out_loss(model: Any, sequences: PackedSequences, *, batch_size: int = 3
     starts = list(range(0, len(sequences), batch_size))
     processes = process_count()
     rank = torch.distributed.get_rank() if processes > 1 else 0
+    head, fused = model.get_output_embeddings(), False
     # Not inference_mode: weights that FSDP gathers in it could not be trained with afterwards.
     with torch.no_grad():
         for first in range(0, len(starts), processes):
@@ -50,17 +55,37 @@ def held_out_loss(model: Any, sequences: PackedSequences, *, batch_size: int = 3
             if sequences.ignored is not None:
                 ignored = torch.from_numpy(np.array(sequences.ignored[batch])).to(device)[:, 1:]
                 targets = targets.masked_fill(ignored, IGNORE_INDEX)
-            logits = model(input_ids=tokens).logits[:, :-1]
+            if first == 0:
+                fused = why_not_fused(model, head, {"input_ids": tokens}) is None
+            losses = _token_losses(model, head if fused else None, tokens, targets).double()
             if mine >= len(starts):
                 continue
-            safe = selective_loss(logits, targets, risk, "masked")
-            risky = selective_loss(logits, targets.masked_fill(~risk, IGNORE_INDEX), risk, "full")
-            for index, loss in enumerate((safe + risky, safe, risky)):
-                sums[index] += loss.likelihood.double().cpu()
-                counts[index] += float(loss.likelihood_count)
+            present = targets != IGNORE_INDEX
+            for index, chosen in enumerate((present, present & ~risk, present & risk)):
+                sums[index] += losses[chosen].sum().cpu()
+                counts[index] += float(chosen.sum())
     sums, counts = summed(torch.stack([sums, counts]).to(device)).cpu()
     model.train(was_training)
     return {name: float(sums[i] / counts[i]) for i, name in enumerate(names) if counts[i]}
+
+
+def _token_losses(model: Any, head: Any, tokens: Tensor, targets: Tensor) -> Tensor:
+    """(batch, seq - 1) nats, 0 without a target; in the head, so that logits never exist whole, or of logits where there is no head."""
+    if head is None:
+        logits = model(input_ids=tokens).logits[:, :-1]
+        flat = logits.to(reduction_dtype(logits.dtype)).flatten(0, 1)
+        return cross_entropy(flat, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none").reshape(
+            targets.shape
+        )
+    found: list[Tensor] = []
+
+    def forward(hidden: Tensor) -> Tensor:
+        found.append(fused_token_nll(hidden[:, :-1], head.weight, targets, bias=head.bias))
+        return hidden.new_zeros(1, 1, 1)
+
+    with replaced_forward(head, forward):
+        model(input_ids=tokens)
+    return found[0]
 
 
 class HeldOut(TrainerCallback):  # type: ignore[misc]

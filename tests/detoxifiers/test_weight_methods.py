@@ -19,6 +19,7 @@ from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
 from detox.data.projections import preference_dataset
 from detox.detoxifiers import ITI, check_detoxifier, make
 from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
+from detox.models.architectures import ATTENTION_OUTPUT
 from detox.models.twins import twin
 from tests.conftest import REPOSITORY
 
@@ -31,8 +32,16 @@ METHODS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+LAYOUTS = ("llama", "gpt2", "gpt_neox")  # one each of: plain, Conv1D, fused queries, keys and values
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(one, marks=pytest.mark.slow if one in LAYOUTS else pytest.mark.evidence)
+        for one in sorted(ATTENTION_OUTPUT)
+    ],
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_the_contract_is_kept(name, family):
     report = check_detoxifier(METHODS[name], family=family)

@@ -119,6 +119,27 @@ def test_held_out_loss_is_what_the_ruler_measures(made):
     assert "risky" not in held_out_loss(lm.model, PackedSequences(few.tokens, np.zeros_like(few.risk)))
 
 
+def test_held_out_loss_makes_no_whole_logits_where_the_head_is_plain(made):
+    _, sequences, _ = data()
+    few = PackedSequences(sequences.tokens[:5], sequences.risk[:5])
+    lm = LanguageModel.from_pretrained(made)
+    head, sizes = lm.model.get_output_embeddings(), []
+    hook = head.register_forward_hook(lambda module, given, out: sizes.append(out.numel()))
+    in_the_head = held_out_loss(lm.model, few, batch_size=2)
+    hook.remove()
+    assert sizes[1:] == [1, 1, 1]  # after a first look at eight tokens
+    assert sizes[0] <= 8 * head.out_features
+
+    class Own(torch.nn.Linear):  # no plain head any more: computed from logits, to the same numbers
+        def forward(self, hidden):
+            return super().forward(hidden)
+
+    own = Own(head.in_features, head.out_features, bias=head.bias is not None)
+    own.weight = head.weight
+    lm.model.set_output_embeddings(own)
+    assert held_out_loss(lm.model, few, batch_size=2) == pytest.approx(in_the_head, abs=1e-5)
+
+
 def test_the_same_run_makes_the_same_model_from_a_mixture_too(made, tmp_path):
     mixture, sequences, tokenizer = data()
     again = pretrain(RECIPE, mixture, tokenizer, tmp_path / "again", held_out={"mix": sequences}, progress=False)
