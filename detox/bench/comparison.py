@@ -242,7 +242,9 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
         **{key: names[key] for key in ("base", "method", "strength", "protocol", "seed")},
         scorecard=card,
         toxicity=card.metrics.get(f"toxicity/{headline}/mean"),
-        toxicity_change=toxicity_change(card, base, headline) if treated and base and headline else None,
+        toxicity_change=(
+            toxicity_change(card, base, headline) if treated and base and headline and "scores" in base.tables else None
+        ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
     )
 

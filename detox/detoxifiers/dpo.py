@@ -31,7 +31,7 @@ class DPO(Detoxifier):
     Attributes:
         loss: a `loss_type` of TRL's DPOConfig ("sigmoid" is DPO; "ipo", "hinge", ...), "kto" (KTOTrainer, on unpaired labels) or
             "simpo" (TRL's CPOTrainer, which has no reference).
-        beta: how close to the reference the model is kept.
+        beta: how close to the reference the model is kept; SimPO, which has none, wants 2.0 to 2.5 (arXiv 2405.14734).
         pairing: "all" pairs each safe with each toxic continuation of a contrast, "zip" the first with the first, and so on.
         weights: "lora" (an adapter), or "full".
         lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head,

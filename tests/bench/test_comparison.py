@@ -42,3 +42,14 @@ def test_an_absent_directory_is_named(tmp_path):
         compare(tmp_path / "nowhere")
     with pytest.raises(MissingData, match="no finished cells"):
         compare(tmp_path)
+
+
+def test_a_protocol_with_scorers_and_no_prompts_is_compared_by_what_it_has(planted):
+    from tests.evaluation.test_rewriting import asked
+
+    protocol = asked(["rude1 topic1.", "topic2."])
+    cards = {name: evaluate(planted.lm, protocol) for name in ("bare", "same")}
+    found = compare(cards)
+    assert [row.toxicity for row in found.rows] == [row.toxicity_change for row in found.rows] == [None, None]
+    assert "rewriting/similarity" in str(found)
+    assert "rewriting/toxicity" in found.csv()
