@@ -41,6 +41,7 @@ class ScriptArguments:
     work_dir: str | None = field(
         default=None, metadata={"help": "checkpoints of a long fit; OUTPUT_DIR.work by default"}
     )
+    resume: str = field(default="auto", metadata={"help": "auto goes on from work_dir; never starts over"})
     limit: int | None = field(default=1000, metadata={"help": "contrasts at most, a seeded sample"})
     smoke: bool = field(default=False, metadata={"help": "on the miniature, offline, in under a minute"})
 
@@ -87,7 +88,7 @@ def main() -> None:
 
     # 2. Fit, save. The base model is left bit for bit as it was.
     work_dir = Path(script.work_dir or f"{script.output_dir}.work")
-    detoxifier.fit(lm, contrasts, work_dir=work_dir)
+    detoxifier.fit(lm, contrasts, work_dir=work_dir, resume=script.resume)
     leave()
     if not is_first():  # of several processes that trained together, one writes
         return

@@ -79,6 +79,7 @@ class ScriptArguments:
         default=None, metadata={"help": "folder where the packed tokens are kept and mapped from; in memory by default"}
     )
     work_dir: str | None = field(default=None, metadata={"help": "where checkpoints go; <output_dir>.work by default"})
+    resume: str = field(default="auto", metadata={"help": "auto goes on from work_dir; never starts over and replaces"})
     checkpoint_steps: int | None = field(default=None, metadata={"help": "steps between checkpoints; a tenth of all"})
     log_steps: int | None = field(default=None, metadata={"help": "steps between log entries; a hundredth of all"})
     report_to: list[str] = field(default_factory=lambda: ["none"], metadata={"help": "trackio, wandb, tensorboard"})
@@ -160,7 +161,7 @@ def main() -> None:
 
     # 3. Training: the arm decides what risky tokens do to the loss; they stay in the context of all others.
     path = pretrain(recipe, mixture, tokenizer, script.output_dir, arm=script.arm, store=script.store,
-                    work_dir=script.work_dir, checkpoint_steps=script.checkpoint_steps, log_steps=script.log_steps,
+                    work_dir=script.work_dir, resume=script.resume, checkpoint_steps=script.checkpoint_steps, log_steps=script.log_steps,
                     report_to=script.report_to, peak_flops=script.peak_flops)  # fmt: skip
     if is_first():
         print(f"saved {path}, with its card {Path(path) / 'pretraining.json'}")

@@ -10,11 +10,10 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from detox.data.contrasts import Contrast
@@ -24,9 +23,6 @@ from detox.models import LanguageModel
 
 FORMAT = 1
 CONFIG_NAME = "detoxifier.json"
-
-LATER: Mapping[str, Any] = MappingProxyType({"later": True})
-"""Metadata of a field that came after records were made: at its default it is no part of the identity of a fit."""
 
 # Classes found by "path.py:Class", so that what they save can be loaded again.
 ORIGINS: dict[type, str] = {}
@@ -66,6 +62,8 @@ class Detoxifier(abc.ABC):
     """A subclass is a final dataclass: its init fields are its hyperparameters; `fit` sets attributes that end in an underscore."""
 
     capabilities: ClassVar[Capabilities]
+    came_later: ClassVar[tuple[str, ...]] = ()
+    """Fields that came after records were made: at its default, such a field is no part of the identity of a fit."""
 
     @property
     def default_strength(self) -> float:
@@ -174,8 +172,8 @@ def hyperparameters(detoxifier: Detoxifier) -> dict[str, Any]:
 
 def identifying(detoxifier: Detoxifier) -> dict[str, Any]:
     """The hyperparameters that make one fit another than the next, and than those of the past."""
-    declared = fields(detoxifier)  # type: ignore[arg-type]
-    unsaid = {f.name for f in declared if f.metadata.get("later") and getattr(detoxifier, f.name) == f.default}
+    defaults = {f.name: f.default for f in fields(detoxifier)}  # type: ignore[arg-type]
+    unsaid = {name for name in detoxifier.came_later if getattr(detoxifier, name) == defaults[name]}
     return {name: value for name, value in hyperparameters(detoxifier).items() if name not in unsaid}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from detox.contrastive_loss import FORMS, Form
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import LATER, Capabilities, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
 from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 from detox.models.adapters import with_adapter
@@ -69,7 +69,7 @@ class ContrastivePerplexity(Detoxifier):
     alpha: float = 1.0
     anchor: str = "kl"
     anchor_weight: float = 1.0
-    learn_from: str = field(default="both", metadata=LATER)
+    learn_from: str = "both"
     num_safe: int = 5
     num_toxic: int = 7
     num_random: int = 0
@@ -90,6 +90,7 @@ class ContrastivePerplexity(Detoxifier):
     allow_base_mismatch: bool = False
 
     capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=True)
+    came_later = ("learn_from",)
 
     def __post_init__(self) -> None:
         weight_fits.check_settings(self)

@@ -160,7 +160,7 @@ class DPO(Detoxifier):
         from datasets import IterableDataset
 
         given = self.trainer_args
-        again = float(given.get("num_train_epochs", self.epochs)) > 1 and int(given.get("max_steps", -1)) <= 0
+        again = self.epochs > 1 and int(given.get("max_steps", -1)) <= 0
         if self.loss == "simpo" or isinstance(rows, IterableDataset) or given.get("sync_ref_model"):
             return {}
         return {"precompute_ref_log_probs": again}

@@ -27,7 +27,7 @@ from detox.models import LanguageModel
 from detox.models.adapters import adapter_config, adapter_tensors, has_adapters, lora_config
 from detox.models.edits import state_of
 from detox.models.twins import twin
-from detox.training.checkpoints import full_disk_in_one_line, held, open_work_dir
+from detox.training.checkpoints import discard_unbegun, full_disk_in_one_line, held, open_work_dir
 from detox.training.isolation import preserved_random_state, quiet_transformers
 from detox.training.processes import first_alone, is_first, process_count, sequences_a_piece, start_processes
 
@@ -132,6 +132,7 @@ def train(
             start_processes(cpu=torch.device(lm.model.device).type == "cpu")
             if is_first():
                 stack.enter_context(held(folder))
+                discard_unbegun(folder)
             found = first_alone(lambda: str(open_work_dir(folder, identity, resume=resume) or ""))
             checkpoint = found or None
             stack.enter_context(full_disk_in_one_line(folder))

@@ -30,7 +30,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{folder} has {free / 2**30:.2f} GiB free and {needed / 2**30:.2f} GiB are to be written; free some space or "
+            f"{folder} has {free / 2**20:,.1f} MiB free and {needed / 2**20:,.1f} MiB are to be written; free some space or "
             "give another store"
         )
 

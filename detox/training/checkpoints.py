@@ -41,6 +41,15 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
     return last_checkpoint(work_dir)
 
 
+def discard_unbegun(work_dir: Path) -> None:
+    """Remove what a run left that ended before its first checkpoint, at a wrong setting, say: there is nothing to go on from.
+
+    Only for who holds the directory (`held`): another run may be about to write its first one.
+    """
+    if (work_dir / _RUN).is_file() and last_checkpoint(work_dir) is None:
+        shutil.rmtree(work_dir)
+
+
 def _read_run(run: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(run.read_text("utf-8"))
@@ -79,7 +88,7 @@ def require_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(
-            f"{directory} has {free / 2**30:.1f} GiB free and checkpoints and model need {needed / 2**30:.1f} GiB; free "
+            f"{directory} has {free / 2**20:,.1f} MiB free and checkpoints and model need {needed / 2**20:,.1f} MiB; free "
             "some, or give another work_dir and output_dir"
         )
 

@@ -450,7 +450,7 @@ def test_the_card_for_people_holds_no_text_of_the_data(made):
 
 def test_too_little_room_is_said_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100_000))
-    with pytest.raises(OutputError, match=r"has 0\.0 GiB free and checkpoints and model need"):
+    with pytest.raises(OutputError, match=r"has 0\.1 MiB free and checkpoints and model need"):
         run(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

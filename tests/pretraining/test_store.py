@@ -260,7 +260,7 @@ def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**30, 2**30, 1000))
-    with pytest.raises(OutputError, match="GiB are to be written"):
+    with pytest.raises(OutputError, match="MiB are to be written"):
         mixture().pack(tokenizer(), sequence_length=LENGTH, store=tmp_path)
     assert not list(tmp_path.rglob("packed.json"))
 
