@@ -199,6 +199,12 @@ def describe_fit(lm: LanguageModel, contrasts: Sequence[Contrast]) -> dict[str, 
     }
 
 
+def fit_digest(contrasts: Any, eval_contrasts: Any = None) -> str:
+    """SHA-256 of what a fit learns from and, where there is such data, of what it is watched with."""
+    digests = [training_digest(data) for data in (contrasts, eval_contrasts) if data is not None]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("/".join(digests).encode()).hexdigest()
+
+
 def training_digest(contrasts: Any) -> str:
     """SHA-256 of what a fit learned from: contrasts, or a dataset's rows."""
     from detox.data.contrasts import digest

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from detox.contrastive_loss import FORMS, Form
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, fit_digest
 from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 from detox.models.adapters import with_adapter
@@ -158,7 +158,7 @@ class ContrastivePerplexity(Detoxifier):
             )  # fmt: skip
 
         learned = weight_fits.train(
-            self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
+            self, lm, make, data=fit_digest(contrasts, eval_contrasts), length=length, work_dir=work_dir, resume=resume
         )
         learned.record.update(counted)
         trained_weights.remember(self, learned)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from detox.data.contrasts import Contrast
 from detox.data.projections import kto_dataset, preference_dataset
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
-from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, training_digest
+from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, fit_digest
 from detox.errors import DataError, InputError
 from detox.models import LanguageModel
 
@@ -128,7 +128,7 @@ class DPO(Detoxifier):
             )  # fmt: skip
 
         learned = weight_fits.train(
-            self, lm, make, data=training_digest(contrasts), length=length, work_dir=work_dir, resume=resume
+            self, lm, make, data=fit_digest(contrasts, eval_contrasts), length=length, work_dir=work_dir, resume=resume
         )
         kinds = (("prompt", "chosen"), ("prompt", "rejected"), ("prompt", "completion"))
         learned.record.update(

@@ -18,6 +18,7 @@ from detox.fused_loss import fused_token_nll
 from detox.losses import IGNORE_INDEX, reduction_dtype
 from detox.models.running import evaluating
 from detox.training.fused_head import replaced_forward, why_not_fused
+from detox.training.processes import summed
 
 logger = logging.getLogger(__name__)
 
@@ -203,9 +204,12 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         return {"collapsed_at": None if fell is None else fell[1]}
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add what the steps since the last entry saw; raise the alarm where safe text was forgotten."""
+        """Add what the steps since the last entry saw, on all processes; raise the alarm where safe text was forgotten."""
         if "loss" in logs and self.sums:
-            logs.update({name: sum(values) / len(values) for name, values in self.sums.items()})
+            batches = len(next(iter(self.sums.values())))
+            noted = torch.tensor([*map(sum, self.sums.values()), batches])
+            *totals, batches = summed(noted.to(self.accelerator.device)).tolist()
+            logs.update({name: total / batches for name, total in zip(self.sums, totals, strict=True)})
             self.sums.clear()
             found = collapse([*self.state.log_history, {**logs, "step": self.state.global_step}])
             if found is not None and found[1] == self.state.global_step:

@@ -45,8 +45,12 @@ def discard_unbegun(work_dir: Path) -> None:
     """Remove what a run left that ended before its first checkpoint, at a wrong setting, say: there is nothing to go on from.
 
     Only for who holds the directory (`held`): another run may be about to write its first one.
+
+    Raises:
+        InputError: what it says of its run is damaged.
     """
-    if (work_dir / _RUN).is_file() and last_checkpoint(work_dir) is None:
+    run = work_dir / _RUN
+    if run.is_file() and _read_run(run) and last_checkpoint(work_dir) is None:
         shutil.rmtree(work_dir)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -73,3 +74,8 @@ def test_two_processes_learn_what_one_learns(tmp_path):
         assert moved > 1e-4, f"{name}: nothing was learned"
         apart = max(float((one[key] - two[key]).abs().max()) for key in one)
         assert apart < 1e-5, (name, apart, moved)
+    for name in ("cp", "cp-ce"):  # the log speaks of all groups, whoever read them
+        one, two = (json.loads((tmp_path / str(n) / name / "detoxifier.json").read_text())["learned"] for n in (1, 2))
+        curves = [[entry["contrast"] for entry in found["record"]["curve"]] for found in (one, two)]
+        assert len(curves[0]) > 2
+        assert curves[1] == pytest.approx(curves[0], abs=1e-4)
