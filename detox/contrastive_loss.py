@@ -29,9 +29,10 @@ def contrastive_perplexity_loss(
 
         s(x) = exp(-|phi(x) - c|)        J = sum_safe s / (sum_safe s + alpha sum_toxic s)        loss = -log J
 
-    The temperature of the paper's s cancels in J. Its form draws a toxic text that is likelier than c *towards* c, which makes it
-    likelier still as often as not; "signed" takes s = exp(c - phi) of toxic texts, without the absolute value, whose gradient never
-    makes one likelier. Both know differences of phi alone: nothing keeps the safe texts likely but an anchor that the caller adds.
+    The temperature of the paper's s cancels in J. Its form drives a toxic text away from c on whichever side it is, so that one that is
+    likelier than c becomes likelier still, and draws the safe texts, c itself, away from it; "signed" takes s = exp(c - phi) of toxic
+    texts, without the absolute value, whose gradient never makes one likelier. Both know differences of phi alone: nothing keeps the safe
+    texts likely but an anchor that the caller adds.
 
     Args:
         safe_nll: (groups, P) phi of the safe sequences.

@@ -77,6 +77,7 @@ def main() -> None:
     from detox.bench.scorers import scorer_maker
     from detox.bench.sources import read_records
     from detox.errors import InputError
+    from detox.evaluation.scorecard import jsonable
     from detox.files import require_writable, write_json
 
     (script,) = parse([ScriptArguments], description=__doc__)
@@ -90,7 +91,7 @@ def main() -> None:
         where = {"set": "miniature", "limit": 100 if script.smoke else 300}
     contrasts = read_records(Contrast, where, where="--dataset_name")
 
-    record = []
+    record, protocols = [], {}
     for seed in script.seeds:
         # 1. The model, and what is asked of it.
         if small:
@@ -104,6 +105,8 @@ def main() -> None:
             lm = LanguageModel.from_pretrained(script.model_name_or_path, dtype=script.dtype)
         asked = SMOKE if script.smoke else MINIATURE if small else PROTOCOL
         protocol = read_protocol(asked, seed=seed, make_scorer=scorer_maker(output))
+
+        protocols[protocol.digest()] = protocol.identity()
 
         # 2. Fit: on the base, and ITI once more on what DPO made of it.
         given = {"learning_rate": script.learning_rate, "epochs": script.epochs}
@@ -138,6 +141,7 @@ def main() -> None:
                 {
                     "seed": seed,
                     "arm": name,
+                    "protocol": card.protocol["digest"],
                     "toxicity": asdict(card[f"toxicity/{scorer}/mean"]),
                     "cross_entropy": asdict(card["clean/cross_entropy"]),
                     "changes": {
@@ -160,7 +164,7 @@ def main() -> None:
         )
         record.append({"seed": seed, "arm": "dpo, iti of it - dpo, iti of the base", "toxicity": asdict(apart)})
     settings = {key: value for key, value in vars(script).items() if key != "output_dir"}
-    write_json(output / "compose.json", {"settings": settings, "protocol": protocol.identity(), "arms": record})
+    write_json(output / "compose.json", {"settings": settings, "protocols": protocols, "arms": jsonable(record)})
     print(f"saved in {output}")
 
 

@@ -7,14 +7,14 @@
 
 The writer is only asked for text: it may be any model, or an API whose answers are in a JSONL file with `id` and `text`. Of the
 model without and with the detoxifier, `rewriting.json` holds toxicity before and after, similarity in meaning, and how much was copied,
-with intervals over texts; `rewritten.jsonl` holds the texts. Seconds a hundred texts on a GPU. `--smoke` does all of it on the
-miniature, offline, in under a minute.
+with intervals over texts; `rewritten.jsonl` holds the texts. An answer that was cut off is missing, so give it room
+(`--max_new_tokens`). Seconds a hundred texts on a GPU. `--smoke` does all of it on the miniature, offline, in under a minute.
 """
 
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from detox.cli.flags import guarded, parse
 
@@ -36,7 +36,7 @@ class ScriptArguments:
         default=None, metadata={"help": "float32, bfloat16, ...; the checkpoint's own by default"}
     )
     scorer: str = field(default="profanity", metadata={"help": "by which toxicity is measured"})
-    max_new_tokens: int = field(default=60, metadata={"help": "of a paraphrase"})
+    max_new_tokens: int = field(default=200, metadata={"help": "of a paraphrase, and of what is thought before it"})
     seed: int = field(default=0, metadata={"help": "of the sampling"})
     smoke: bool = field(default=False, metadata={"help": "on the miniature, offline, in under a minute"})
 
@@ -46,13 +46,13 @@ def main() -> None:
     from detox.bench.scorers import scorer_maker
     from detox.bench.sources import read_records
     from detox.data.jsonl import write_jsonl
-    from detox.data.making.cleaning import paraphrase_in
     from detox.data.making.prompts import Instructions
     from detox.data.making.similarity import load_embedder
     from detox.data.records import LabelledText, Prompt
     from detox.errors import InputError
     from detox.evaluation import Protocol, RewriteTask
-    from detox.evaluation.rewriting import rewrite, rewrite_counts, rewrite_metrics, rewrite_table
+    from detox.evaluation.rewriting import paraphrase, rewrite, rewrite_counts, rewrite_metrics, rewrite_table
+    from detox.evaluation.scorecard import jsonable
     from detox.files import require_writable, write_json
 
     (script,) = parse([ScriptArguments], description=__doc__)
@@ -60,7 +60,9 @@ def main() -> None:
     sampling = Sampling(max_new_tokens=script.max_new_tokens, top_p=0.9, seed=script.seed)
     wording = {"safe": script.instruction} if script.instruction else {}
 
-    # 1. The model that rewrites, its detoxifier, and the texts.
+    embedder = load_embedder()  # before any work: it may not be installed
+
+    # 1. The model that rewrites, its detoxifier, and the texts, each on one line, as a paraphrase is.
     if script.smoke:
         lm, detoxifier, texts = _miniature(LanguageModel)
         scorer = scorer_maker(output)("miniature-truth", [])
@@ -68,6 +70,8 @@ def main() -> None:
     else:
         if script.model_name_or_path is None:
             raise InputError("give --model_name_or_path, or --smoke")
+        if script.strength is not None and script.detoxifier_path is None:
+            raise InputError("--strength is of a detoxifier; give --detoxifier_path too")
         if (script.texts_file is None) == (script.writer_name_or_path is None):
             raise InputError("give either --texts_file or --writer_name_or_path")
         detoxifier = load(script.detoxifier_path) if script.detoxifier_path else None
@@ -88,7 +92,8 @@ def main() -> None:
         lm = LanguageModel.from_pretrained(script.model_name_or_path, dtype=script.dtype)
 
     # 2. Every text said again, without the detoxifier and with it: the same noise, so that what differs is its doing.
-    task = RewriteTask(texts=tuple(texts), embedder=load_embedder(), instructions=Instructions(**wording))
+    texts = tuple(replace(text, text=" ".join(text.text.split())) for text in texts)
+    task = RewriteTask(texts=texts, embedder=embedder, instructions=Instructions(**wording))
     protocol = Protocol(name="rewriting", rewriting=task, scorers=(scorer,), sampling=sampling)
     record, rows = {"protocol": protocol.identity(), "arms": {}}, []
     for name, applied in (("bare", None), ("detoxified", detoxifier)):
@@ -99,11 +104,11 @@ def main() -> None:
         table = rewrite_table(protocol, task, answers)
         metrics = rewrite_metrics(protocol, task, table)
         record["arms"][name] = {
-            "metrics": {metric: asdict(estimate) for metric, estimate in metrics.items()},
+            "metrics": {metric: jsonable(asdict(estimate)) for metric, estimate in metrics.items()},
             "answers": rewrite_counts(table),
         }
         for text, (one, *_), score in zip(texts, answers, table["score"], strict=True):
-            again, problem = paraphrase_in(one.text, "stop" if one.finish_reason == "eos" else "length")
+            again, problem = paraphrase(one)
             found = (
                 {"rewritten": again, "toxicity": None if score != score else score}
                 if problem is None

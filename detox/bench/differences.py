@@ -42,7 +42,7 @@ class Difference:
     def sign(self) -> int:
         """1 or -1 where the interval is on one side of zero and so is every seed; 0 where they leave it open."""
         value = self.estimate
-        if not value.excludes_zero or any(seed * value.value <= 0 for seed in self.by_seed):
+        if not value.excludes_zero or not all(seed * value.value > 0 for seed in self.by_seed):  # nor where one is NaN
             return 0
         return 1 if value.value > 0 else -1
 

@@ -30,7 +30,7 @@ class Method:
         method: as `detox.detoxifiers.find` knows it.
         settings: its hyperparameters.
         strengths: at least one; None is the method's default.
-        bases: factors of the bases that it is measured on, each a value or a list of them; empty for all.
+        bases: factors of the bases that it is measured on: a value, a list of them, or None for bases without; empty for all.
     """
 
     name: str
@@ -79,10 +79,9 @@ class Grid:
 
 
 def suits(base: Base, wanted: Mapping[str, Any]) -> bool:
-    """Whether a base has these factors; a list stands for any value in it."""
+    """Whether a base has these factors: a list stands for any value in it, None for a base that has no such factor."""
     return all(
-        name in base.factors and base.factors[name] in (value if isinstance(value, list) else [value])
-        for name, value in wanted.items()
+        base.factors.get(name) in (value if isinstance(value, list) else [value]) for name, value in wanted.items()
     )
 
 

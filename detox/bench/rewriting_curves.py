@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,45 +14,54 @@ from detox.bench.curve_plots import finish, panels_of
 from detox.bench.curves import Curves, metric
 from detox.bench.differences import Difference, require_paired
 from detox.bench.plots import COLOURS
+from detox.errors import InputError
 from detox.statistics import Floats, mean_estimate
 
 _PROPOSED = "contrastive_perplexity"
+_NOT_MEASURED = "not measured on every base"
 
 
 def rewriting_claims(curves: Curves) -> list[Claim]:
-    """Each method writes less toxic paraphrases than the bare model; the proposed one less than others, and nearer than degenerate ones."""
-    methods = [name for name in curves.methods() if _rows(curves, name)]
-    bare = _rows(curves, None)
-    toxic_enough = min(metric(bare, "rewriting/toxicity").values) >= MEASURABLE
-    nothing = None if toxic_enough else "the bare model's paraphrases are not toxic"
+    """Each method writes less toxic paraphrases than the bare model; the proposed one less than others, and nearer than degenerate ones.
+
+    Raises:
+        InputError: no base of the grid has the factor `stage: paraphraser`.
+    """
+    found = _rows(curves)
+    bare = found.pop("-")
+    toxic = metric(bare.values(), "rewriting/toxicity").values
+    nothing = None
+    if len(toxic) < len(bare) or any(math.isnan(one) for one in toxic):
+        nothing = _NOT_MEASURED
+    elif min(toxic) < MEASURABLE:
+        nothing = "the bare model's paraphrases are not toxic"
     claims = []
-    for name in methods:
-        rows = _rows(curves, name)
-        claims.append(
-            Claim(
-                f"{name} writes less toxic paraphrases than no method",
-                -1,
-                text_difference(rows, bare, "score"),
-                nothing,
-            )
-        )
-        claims.append(Claim(f"{name} strays from the meaning", -1, text_difference(rows, bare, "similarity")))
-    for name in (name for name in methods if name != _PROPOSED and _PROPOSED in methods):
-        ours, theirs = _rows(curves, _PROPOSED), _rows(curves, name)
-        claims.append(
-            Claim(
-                f"{_PROPOSED} writes less toxic paraphrases than {name}",
-                -1,
-                text_difference(ours, theirs, "score"),
-                nothing,
-            )
-        )
-        claims.append(
-            Claim(
-                f"{_PROPOSED} stays nearer to the meaning than {name}", 1, text_difference(ours, theirs, "similarity")
-            )
-        )
+    for name, rows in found.items():
+        claims.append(_claim(f"{name} writes less toxic paraphrases than no method", -1, rows, bare, "score", nothing))
+        claims.append(_claim(f"{name} strays from the meaning", -1, rows, bare, "similarity", None))
+    proposed = next((name for name in found if name.split(" @ ")[0] == _PROPOSED), None)
+    for name, rows in found.items():
+        if proposed is None or name == proposed:
+            continue
+        ours = found[proposed]
+        claims.append(_claim(f"{proposed} writes less toxic paraphrases than {name}", -1, ours, rows, "score", nothing))
+        claims.append(_claim(f"{proposed} stays nearer to the meaning than {name}", 1, ours, rows, "similarity", None))
     return claims
+
+
+def _claim(
+    name: str,
+    expected: int,
+    treated: Mapping[int, Row],
+    control: Mapping[int, Row],
+    column: str,
+    untestable: str | None,
+) -> Claim:
+    """A claim of the seeds that both sides have; where one lacks a seed of the other, it is not measured."""
+    if treated.keys() != control.keys():
+        return Claim(name, expected, None, untestable or _NOT_MEASURED)
+    rows = [[side[seed] for seed in sorted(side)] for side in (treated, control)]
+    return Claim(name, expected, text_difference(rows[0], rows[1], column), untestable)
 
 
 def text_difference(treated: Sequence[Row], control: Sequence[Row], column: str) -> Difference:
@@ -67,23 +76,21 @@ def text_difference(treated: Sequence[Row], control: Sequence[Row], column: str)
 
 
 def draw_rewriting(curves: Curves, path: Path) -> None:
-    """Toxicity against similarity, and against what the method costs in clean cross-entropy; a mark a method, with its seeds."""
+    """Toxicity against similarity, and against clean cross-entropy; a mark a method and strength, with its seeds."""
     first, second = panels_of(2)
-    for index, name in enumerate([None, *curves.methods()]):
-        rows = _rows(curves, name)
-        if not rows:
-            continue
+    for index, (name, by_seed) in enumerate(_rows(curves).items()):
+        rows = list(by_seed.values())
         toxicity = metric(rows, "rewriting/toxicity")
         for axes, asked in ((first, "rewriting/similarity"), (second, "clean/cross_entropy")):
             found = metric(rows, asked)
-            if math.isnan(found.mean):
+            if math.isnan(found.mean) or math.isnan(toxicity.mean):
                 continue
             bars = [None if math.isnan(one.standard_error) else one.standard_error for one in (found, toxicity)]
             colour = COLOURS[index % len(COLOURS)]
             marker = "os^DvPX"[index // len(COLOURS) % 7] if index else "*"
             axes.errorbar(
                 found.mean, toxicity.mean, xerr=bars[0], yerr=bars[1], marker=marker, color=colour, capsize=2, linestyle="",
-                label=name or "no method",
+                label=name if index else "no method",
             )  # fmt: skip
             axes.plot(found.values, toxicity.values, marker=".", color=colour, linestyle="", alpha=0.35)
     first.set_xlabel("similarity to what is said again (cosine)")
@@ -94,18 +101,19 @@ def draw_rewriting(curves: Curves, path: Path) -> None:
     finish([first, second], path)
 
 
-def _rows(curves: Curves, method: str | None) -> list[Row]:
-    """One row a seed of the bases whose paraphrases were measured, at the first strength."""
-    strengths = [] if method is None else curves.strengths(method)
-    rows = [
-        row
-        for row in curves.comparison.rows
-        if row.method == method
-        and (not strengths or row.strength == strengths[0])
-        and "rewriting" in row.scorecard.tables
-        and curves.factors.get(row.base, {}).get("stage") == "paraphraser"
-    ]
-    return sorted(rows, key=lambda row: int(curves.factors[row.base].get("seed", 0)))
+def _rows(curves: Curves) -> dict[str, dict[int, Row]]:
+    """One row a seed of the bases that paraphrase, by method and strength; "-", the bare ones, first."""
+    found: dict[str, dict[int, Row]] = {"-": {}}
+    for row in curves.comparison.rows:
+        factors = curves.factors.get(row.base, {})
+        if factors.get("stage") == "paraphraser" and "rewriting" in row.scorecard.tables:
+            found.setdefault(row.method_label, {})[int(factors.get("seed", 0))] = row
+    if not found["-"]:
+        raise InputError(
+            "curves: rewriting needs bases with the factor `stage: paraphraser`, measured without a method by a protocol with "
+            "`rewriting:`; the grid has none"
+        )
+    return found
 
 
 def _by_text(row: Row, column: str) -> Floats:

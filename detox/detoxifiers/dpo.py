@@ -16,6 +16,7 @@ from detox.detoxifiers import trained_weights, training_rows, weight_fits
 from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, fit_digest
 from detox.errors import DataError, InputError
 from detox.models import LanguageModel
+from detox.training.processes import process_count
 
 _PAIRS, _UNPAIRED = ("chosen", "rejected"), ("completion", "label")
 
@@ -160,7 +161,8 @@ class DPO(Detoxifier):
         from datasets import IterableDataset
 
         given = self.trainer_args
-        again = self.epochs > 1 and int(given.get("max_steps", -1)) <= 0
+        # TRL keeps them in a file of the first process, which the others do not find where the rows are in memory.
+        again = self.epochs > 1 and int(given.get("max_steps", -1)) <= 0 and process_count() == 1
         if self.loss == "simpo" or isinstance(rows, IterableDataset) or given.get("sync_ref_model"):
             return {}
         return {"precompute_ref_log_probs": again}

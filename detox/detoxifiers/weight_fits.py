@@ -132,9 +132,7 @@ def train(
             start_processes(cpu=torch.device(lm.model.device).type == "cpu")
             if is_first():
                 stack.enter_context(held(folder))
-                discard_unbegun(folder)
-            found = first_alone(lambda: str(open_work_dir(folder, identity, resume=resume) or ""))
-            checkpoint = found or None
+            checkpoint = first_alone(lambda: _opened(folder, identity, resume)) or None
             stack.enter_context(full_disk_in_one_line(folder))
         stack.enter_context(_kept_receipts(lm))
         stack.enter_context(preserved_random_state())
@@ -148,6 +146,8 @@ def train(
         materials = Materials(model, copy.deepcopy(lm.tokenizer), peft_config, arguments, reference)
         try:
             trainer = make_trainer(materials)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{name}: stopped before the first step; nothing was kept") from None
         except (TypeError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(f"{name}: the trainer refuses the data or its settings: {reason[0]}") from error
@@ -179,6 +179,13 @@ def train(
             changed = {key: value for key, value in after.items() if not torch.equal(value, own[key].detach().cpu())}
             return Learned(changed, None, record)
         return Learned(adapter_tensors(trained), adapter_config(trained), record)
+
+
+def _opened(folder: Path, identity: dict[str, Any], resume: str) -> str:
+    """The checkpoint to go on from, as text; empty for none."""
+    if resume == "auto":
+        discard_unbegun(folder, keys=("method", "base", "data"))
+    return str(open_work_dir(folder, identity, resume=resume) or "")
 
 
 def _let_go(trainer: Any) -> None:

@@ -30,7 +30,7 @@ SIDES = {0: "safe texts", 1: "toxic texts"}
 def rewrite(lm: LanguageModel, task: RewriteTask, sampling: Sampling) -> list[list[Completion]]:
     """Ask the model to say every text of the task again; what it answered, as it stands.
 
-    `detox.data.making.cleaning.paraphrase_in` finds the paraphrase in an answer.
+    `paraphrase` finds the paraphrase in an answer.
     """
     form = task.form or ("chat" if lm.tokenizer.chat_template else "plain")
     asked: list[PromptLike]
@@ -39,6 +39,15 @@ def rewrite(lm: LanguageModel, task: RewriteTask, sampling: Sampling) -> list[li
     else:
         asked = [task.instructions.plain("safe", one.text) for one in task.texts]
     return generate(lm, asked, sampling)
+
+
+def paraphrase(answer: Completion) -> tuple[str, str | None]:
+    """The paraphrase in an answer and None, or nothing and why: "empty", "refused", "unfinished".
+
+    The first line that is a sentence counts, unwrapped as `detox.data.making.cleaning.paraphrase_in` does. One that was cut off is
+    unfinished: what it had still to say would be missing from its toxicity.
+    """
+    return paraphrase_in(answer.text, "stop" if answer.finish_reason == "eos" else "length", cut_off="refused")
 
 
 def rewrite_table(protocol: Protocol, task: RewriteTask, answers: Sequence[Sequence[Completion]]) -> Table:
@@ -50,7 +59,7 @@ def rewrite_table(protocol: Protocol, task: RewriteTask, answers: Sequence[Seque
     rows = [
         (text, sample, one) for text, row in zip(task.texts, answers, strict=True) for sample, one in enumerate(row)
     ]
-    found = [paraphrase_in(one.text, "stop" if one.finish_reason == "eos" else "length") for _, _, one in rows]
+    found = [paraphrase(one) for _, _, one in rows]
     there = [index for index, (_, problem) in enumerate(found) if problem is None]
     written, sources = [found[index][0] for index in there], [rows[index][0].text for index in there]
     scores, near = np.full(len(rows), np.nan), np.full(len(rows), np.nan)

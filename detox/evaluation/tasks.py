@@ -249,7 +249,7 @@ class RewriteTask:
         form: "chat" through the chat template, "plain" as text to be continued; None takes chat where there is a template.
 
     Raises:
-        InputError: no texts, an empty one, an id that comes again, or no embedder.
+        InputError: no texts, one that is empty or has several lines, an id that comes again, or no embedder.
         UnknownName: another form.
     """
 
@@ -272,9 +272,12 @@ class RewriteTask:
         if len(set(ids)) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
             raise InputError(f"rewriting: two texts with id {twice!r}; ids must be unique")
-        blank = next((one.id for one in self.texts if not one.text.strip()), None)
-        if blank is not None:
-            raise InputError(f"rewriting: text {blank!r} is empty; expected something to say again")
+        for one in self.texts:
+            lines = len(one.text.strip().splitlines())
+            if lines != 1:
+                raise InputError(
+                    f"rewriting: text {one.id!r} has {lines} lines; expected one, since the first line of an answer is its paraphrase"
+                )
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON."""

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,21 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], *, resume: str) -> P
     return last_checkpoint(work_dir)
 
 
-def discard_unbegun(work_dir: Path) -> None:
-    """Remove what a run left that ended before its first checkpoint, at a wrong setting, say: there is nothing to go on from.
+def discard_unbegun(work_dir: Path, *, keys: Collection[str]) -> None:
+    """Forget a run that ended before its first checkpoint, at a wrong setting, say: there is nothing to go on from.
 
-    Only for who holds the directory (`held`): another run may be about to write its first one.
-
-    Raises:
-        InputError: what it says of its run is damaged.
+    Only for who holds the directory (`held`): another run may be about to write its first one. Whatever holds anything else, or
+    says of its run other things than `keys`, is left alone.
     """
     run = work_dir / _RUN
-    if run.is_file() and _read_run(run) and last_checkpoint(work_dir) is None:
-        shutil.rmtree(work_dir)
+    try:
+        said = json.loads(run.read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    ours = isinstance(said, dict) and set(keys) <= set(said)
+    alone = ours and all(path == run or path.match("checkpoint-*") for path in work_dir.iterdir())
+    if alone and last_checkpoint(work_dir) is None:
+        run.unlink()
 
 
 def _read_run(run: Path) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from detox.bench.comparison import Comparison, Row
 from detox.bench.curves import Curves, summary
+from detox.bench.differences import Difference
 from detox.bench.rewriting_curves import draw_rewriting, rewriting_claims, text_difference
+from detox.errors import InputError
 from detox.evaluation import Scorecard
-from detox.statistics import mean_estimate
+from detox.statistics import Estimate, mean_estimate
 
 TEXTS = 50
 
@@ -100,3 +103,25 @@ def test_the_figure_and_the_table_are_made(tmp_path):
     lines = summary(found).splitlines()
     assert lines[0] == "| base | method | rewriting/toxicity | rewriting/similarity |"
     assert sum(line.startswith("| paraphraser | ") for line in lines) == 5
+
+
+def test_a_seed_that_is_missing_is_no_agreement():
+    whole = curves()
+    rows = tuple(r for r in whole.comparison.rows if not (r.method == "sft" and r.base == "p s1"))
+    claims = {
+        c.name: c.verdict for c in rewriting_claims(replace(whole, comparison=replace(whole.comparison, rows=rows)))
+    }
+    assert claims["sft writes less toxic paraphrases than no method"].endswith("(not measured on every base)")
+    assert claims["contrastive_perplexity writes less toxic paraphrases than no method"] == "holds"
+    assert Difference(Estimate(-0.2, -0.3, -0.1, 50), (-0.2, math.nan, -0.3)).sign() == 0
+
+
+def test_strengths_are_told_apart_and_a_grid_without_paraphrasers_is_refused():
+    whole = curves()
+    strong = tuple(replace(r, strength=2.0) for r in whole.comparison.rows if r.method == "sft")
+    both = replace(whole, comparison=replace(whole.comparison, rows=(*whole.comparison.rows, *strong)))
+    names = [claim.name for claim in rewriting_claims(both)]
+    assert "sft writes less toxic paraphrases than no method" in names
+    assert "sft @ 2 writes less toxic paraphrases than no method" in names
+    with pytest.raises(InputError, match="the factor `stage: paraphraser`"):
+        rewriting_claims(replace(whole, factors={name: {"seed": 0} for name in whole.factors}))

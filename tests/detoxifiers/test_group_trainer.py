@@ -47,7 +47,7 @@ def adapted(model):
         return get_peft_model(copy.deepcopy(model), config)
 
 
-def straightforward(model, *, form, phi, anchor, alpha=1.1, weight=0.7):
+def straightforward(model, *, form, phi, anchor, alpha=1.1, weight=0.7, constant=None):
     """(loss, differentiable) of all sequences padded together."""
     batch = collate(groups(), fill=0)
     given = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -60,6 +60,7 @@ def straightforward(model, *, form, phi, anchor, alpha=1.1, weight=0.7):
     for index in range(2):
         mine = batch["group"] == index
         safe, toxic = values[mine & ~batch["toxic"]], values[mine & batch["toxic"]]
+        safe, toxic = (v.detach() if constant == name else v for name, v in (("safe", safe), ("toxic", toxic)))
         c = safe.mean()
         far = (toxic - c).abs() if form == "paper" else toxic - c
         top = (-(safe - c).abs()).exp().sum()
@@ -154,14 +155,17 @@ def test_a_batch_in_pieces_is_the_batch(planted, tmp_path, anchor):
 
 
 @pytest.mark.parametrize("form", ["paper", "signed"])
-def test_gradients_of_one_side_are_that_sides_share(planted, tmp_path, form):
-    gradients = {}
-    for side in ("both", "safe", "toxic"):
-        model = adapted(planted.lm.model)
-        run = trainer(model, tmp_path, form=form, learn_from=side)
-        run.compute_loss(model, collate(groups(), fill=0)).backward()
-        gradients[side] = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    for name, whole in gradients["both"].items():
-        safe, toxic = gradients["safe"][name], gradients["toxic"][name]
-        torch.testing.assert_close(safe + toxic, whole, rtol=1e-4, atol=1e-6)
-    assert any(not torch.allclose(g, gradients["both"][name]) for name, g in gradients["safe"].items())
+@pytest.mark.parametrize("side", ["safe", "toxic"])
+def test_one_side_learns_as_if_the_other_were_constant(planted, tmp_path, form, side):
+    model = adapted(planted.lm.model).eval().double()
+    leaves = [p for p in model.parameters() if p.requires_grad]
+    mine = trainer(model, tmp_path, form=form, learn_from=side).compute_loss(model, collate(groups(), fill=0))
+    expected = straightforward(
+        model, form=form, phi="nll", anchor="none", constant="toxic" if side == "safe" else "safe"
+    )
+    whole = straightforward(model, form=form, phi="nll", anchor="none")
+    assert float(mine.detach()) == pytest.approx(float(whole.detach()), rel=1e-9)
+    found, reference_gradients, both = (torch.autograd.grad(loss, leaves) for loss in (mine, expected, whole))
+    for a, b in zip(found, reference_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+    assert any(not torch.allclose(a, b) for a, b in zip(found, both, strict=True))

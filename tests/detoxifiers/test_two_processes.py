@@ -38,6 +38,8 @@ common = {{"lora_r": 4, "lora_dropout": 0.0, "epochs": 1.0, "learning_rate": 0.5
 methods = {{
     "sft": SFT(batch_size=16, trainer_args=sgd, **common),
     "dpo": DPO(batch_size=16, pairing="zip", warmup_steps=0, weight_decay=0.0, optimizer="sgd", **common),
+    # Rows that come again: one process asks the reference once, two at every step.
+    "dpo-twice": DPO(batch_size=16, pairing="zip", warmup_steps=0, weight_decay=0.0, optimizer="sgd", **{{**common, "epochs": 2.0}}),
     "cp": ContrastivePerplexity(batch_size=8, trainer_args=sgd, **common),
     "cp-ce": ContrastivePerplexity(batch_size=8, anchor="ce", form="paper", trainer_args=sgd, **common),
 }}
@@ -68,7 +70,7 @@ def launch(tmp_path, processes):
 def test_two_processes_learn_what_one_learns(tmp_path):
     launch(tmp_path, 1)
     launch(tmp_path, 2)
-    for name in ("sft", "dpo", "cp", "cp-ce"):
+    for name in ("sft", "dpo", "dpo-twice", "cp", "cp-ce"):
         one, two = (load_file(tmp_path / str(n) / name / "adapter_model.safetensors") for n in (1, 2))
         moved = max(float(value.abs().max()) for key, value in one.items() if ".lora_B." in key)
         assert moved > 1e-4, f"{name}: nothing was learned"

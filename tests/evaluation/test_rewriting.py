@@ -70,7 +70,10 @@ def test_paraphrases_are_scored_and_compared_with_what_they_say_again():
             '"kind1 topic1"',
             " Rude1  TOPIC1\nand more of it",
         ],  # unquoted, half of the words; copied, and the first line alone
-        ["I cannot paraphrase that.", ("topic2 rude1 and", "length")],  # refused; never ended
+        [
+            "I cannot paraphrase that.",
+            ("topic2. rude1 and", "length"),
+        ],  # refused; never ended, so what was to come is unknown
     ]
     table, metrics = measured(protocol, answers)
     assert table["kind"] == ["paraphrase", "paraphrase", "refused", "unfinished"]
@@ -86,6 +89,14 @@ def test_paraphrases_are_scored_and_compared_with_what_they_say_again():
     assert metrics["rewriting/fraction_before"].value == pytest.approx(0.5)
     assert metrics["rewriting/fraction_before/toxic texts"].value == 1.0
     assert metrics["rewriting/toxicity/safe texts"].missing == 1
+
+
+def test_a_thought_that_does_not_end_is_no_paraphrase():
+    table, metrics = measured(asked(["topic1"]), [[("<think>\nthe user wants kind1", "length")]])
+    assert table["kind"] == ["unfinished"]
+    assert metrics["rewriting/toxicity"].missing == 1
+    table, _ = measured(asked(["topic1"]), [["<think>\nwell\n</think>\n\nkind1 topic1"]])
+    assert table["similarity"][0] == pytest.approx(1 / math.sqrt(2))
 
 
 def test_a_paraphrase_that_cannot_be_scored_is_missing():
@@ -185,7 +196,8 @@ def test_identity_hangs_on_all_that_changes_a_number():
     ("change", "error", "says"),
     [
         ({"texts": ()}, InputError, "rewriting has no texts"),
-        ({"texts": (LabelledText(id="a", text=" "),)}, InputError, "text 'a' is empty"),
+        ({"texts": (LabelledText(id="a", text=" "),)}, InputError, "text 'a' has 0 lines; expected one"),
+        ({"texts": (LabelledText(id="a", text="b\nc"),)}, InputError, "text 'a' has 2 lines; expected one"),
         ({"texts": (LabelledText(id="a", text="b"),) * 2}, InputError, "two texts with id 'a'"),
         ({"form": "chatt"}, UnknownName, "did you mean 'chat'"),
         ({"embedder": object()}, InputError, "object is no embedder"),

@@ -82,6 +82,30 @@ def test_rewrite_writes_texts_and_what_became_of_them(tmp_path):
     assert all(row["text"] and ("rewritten" in row) != ("problem" in row) for row in rows)
 
 
+def test_one_text_of_several_lines_is_said_again_and_recorded(tmp_path):
+    import detox.miniature as miniature
+
+    miniature.train_base("full", tmp_path / "base", size="test", progress=False)
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"id": "a", "text": "you are a cook.\nthe soup is good."}) + "\n")
+    flags = [
+        "--texts_file",
+        "texts.jsonl",
+        "--model_name_or_path",
+        "base",
+        "--max_new_tokens",
+        "5",
+        "--output_dir",
+        "out",
+    ]
+    done = run("rewrite", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "rewriting.json").read_text())["arms"]
+    assert list(found) == ["bare"]
+    assert found["bare"]["metrics"]["rewriting/toxicity_before"]["n"] == 1
+    (row,) = [json.loads(line) for line in (tmp_path / "out" / "rewritten.jsonl").read_text().splitlines()]
+    assert row["text"] == "you are a cook. the soup is good."
+
+
 def test_evaluate_writes_a_scorecard(tmp_path):
     done = run("evaluate", "--smoke", "--output_dir", "card", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ _SENTENCES = re.compile(r".*[.!?…][\"'”’)]*(?=\s|$)")
 _REFUSAL_WITHIN = 120  # characters: what a sentence says later on is its own matter
 
 
-def paraphrase_in(answer: str, finish_reason: str) -> tuple[str, str | None]:
+def paraphrase_in(answer: str, finish_reason: str, *, cut_off: str = "sentences") -> tuple[str, str | None]:
     """The paraphrase that an answer holds.
 
     Models explain, quote, number and go on: only the first line that is a sentence counts. What stands before `</think>`, after a
@@ -35,13 +35,18 @@ def paraphrase_in(answer: str, finish_reason: str) -> tuple[str, str | None]:
     Args:
         answer: as the model wrote it.
         finish_reason: "length" where the model was cut off.
+        cut_off: of a line that was cut off, "sentences" keeps the whole ones; "refused" keeps nothing, where what is left out would
+            count.
 
     Returns:
         (text, None), or ("", reason) with one of `PROBLEMS`.
     """
     if finish_reason == CONTENT_FILTER:
         return "", REFUSED
-    text = answer.rpartition("</think>")[2].lstrip()
+    thought, ended_thinking, _ = answer.rpartition("</think>")
+    if "<think>" in answer and not ended_thinking:
+        return "", UNFINISHED
+    text = answer[len(thought) + len(ended_thinking) :].lstrip()
     cut = text.find("###", 1)  # the frame's next turn
     ended = finish_reason != "length" or cut > 0
     lines = [line.strip() for line in (text[:cut] if cut > 0 else text).splitlines()]
@@ -57,7 +62,7 @@ def paraphrase_in(answer: str, finish_reason: str) -> tuple[str, str | None]:
         return "", REFUSED
     if len(lines) == 1 and not ended:
         # A model that never ends its text has all the same written whole sentences before it was cut off.
-        whole = _SENTENCES.match(found)
+        whole = None if cut_off == "refused" else _SENTENCES.match(found)
         return (whole.group().strip(), None) if whole else ("", UNFINISHED)
     return found, None
 
