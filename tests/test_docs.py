@@ -30,6 +30,10 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|\n").split("|")]
 
 
+def shown_as(found: dict, sign: str = "") -> str:
+    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+
+
 def test_there_are_tables():
     assert {folder for _, folder, _ in TABLES} >= {"benchmarks/results/entities", "benchmarks/results/slung"}
 
@@ -47,7 +51,19 @@ def test_every_line_is_in_the_record(name, folder, table):
             label, *shown = cells(line)
             for arm, text in zip(arms, shown, strict=True):
                 found = record[arm][ENTITIES[label]]
-                assert text == f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]", (label, arm)
+                assert text == shown_as(found), (label, arm)
+    elif folder.endswith("compose"):
+        arms = json.loads((REPOSITORY / folder / "compose.json").read_text())["arms"]
+        known = {(one["arm"], str(one["seed"])): one for one in arms}
+        assert len(lines) == 15
+        for line in lines:
+            arm, seed, toxicity, *changes = cells(line)
+            found = known[arm, seed]
+            assert toxicity == shown_as(found["toxicity"])
+            against = found["changes"].get("bare")
+            assert changes == [
+                "" if against is None else shown_as(against[name], "+") for name in ("toxicity", "cross_entropy")
+            ]
     else:
         recorded = (REPOSITORY / folder / "curves.md").read_text().splitlines()
         assert set(lines) <= set(recorded)
