@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
@@ -73,3 +74,19 @@ def test_what_the_docs_link_to_is_there():
     for path in DOCS:
         links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")) if "://" not in link]
         assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def test_the_commonsense_table_is_in_the_record():
+    folder = "benchmarks/results/toxic-mix-real/comparison-commonsense.csv"
+    text = (REPOSITORY / "docs" / "detoxifiers.md").read_text("utf-8")
+    head, _, *lines = re.search(rf"<!-- {folder} -->\n((?:\|.*\n)+)", text)[1].splitlines()
+    with (REPOSITORY / folder).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(lines) == 6
+    for line in lines:
+        label, *shown = cells(line)
+        method, _, strength = label.partition(" @ ")
+        mine = [row for row in rows if (row["method"] or "-", row["strength"]) == (method, strength)]
+        assert len(mine) == 2
+        for task, value in zip(cells(head)[1:], shown, strict=True):
+            assert value == f"{sum(float(row[f'choice/{task}/accuracy']) for row in mine) / 2:.3f}", (label, task)

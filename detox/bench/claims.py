@@ -175,6 +175,9 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
     That the states of the *toxic* base can be told apart is what the claim rests on; that those of the clean one cannot be is part
     of the claim itself.
     """
+    shares = [share for share in shares if curves.rows(method, share=share)]  # what was not asked for is not missing
+    if len(shares) < 2:
+        return []
     toxic = [share for share in shares if all(one >= MEASURABLE for one in toxicity(curves.rows(share=share)).values)]
     claims = []
     for price in PRICES:
