@@ -68,7 +68,7 @@ def test_memory_that_the_work_takes_is_seen(measure, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["contrastive", "generation", "iti", "likelihood"])
+@pytest.mark.parametrize("name", ["contrastive", "generation", "iti", "likelihood", "weight_methods"])
 def test_every_benchmark_runs(name, tmp_path):
     if name in ("generation", "likelihood") and importlib.util.find_spec("lm_eval") is None:
         pytest.skip("lm-eval is not installed (pip install -e '.[lm-eval]')")
