@@ -157,7 +157,7 @@ def begin(words):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_begun_again_nothing_is_asked_twice(how, flags, writing, tmp_path):  # noqa: F811
     state = tmp_path / "pairs.answers.jsonl"
-    with serving(writing, delay=0.1) as server:
+    with serving(writing, delay=0.4) as server:
         process = begin(flags(writer=server.url, concurrency=3))
         started = time.monotonic()
         while lines(state) < 15:
