@@ -80,7 +80,9 @@ def test_every_benchmark_runs(name, tmp_path):
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["annotation", "contrastive", "trainer", "generation", "iti", "likelihood", "loss"])
+@pytest.mark.parametrize(
+    "name", ["annotation", "contrastive", "trainer", "generation", "iti", "likelihood", "loss", "weight_methods"]
+)
 def test_committed_records_hold_what_they_say(measure, name):
     record = json.loads((REPOSITORY / "benchmarks" / "results" / "speed" / f"{name}.json").read_text())
     timed = [record["time"]] if "time" in record else []
