@@ -15,7 +15,7 @@ import pytest
 
 from detox.cli import main
 from detox.data import read_contrasts
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, hear_ctrl_c
 from tests.data.making.conftest import writing  # noqa: F401
 from tests.data.making.server import answer, serving, status
 
@@ -150,6 +150,7 @@ def begin(words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 
@@ -157,7 +158,7 @@ def begin(words):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_begun_again_nothing_is_asked_twice(how, flags, writing, tmp_path):  # noqa: F811
     state = tmp_path / "pairs.answers.jsonl"
-    with serving(writing, delay=0.4) as server:
+    with serving(writing, delay=0.1) as server:
         process = begin(flags(writer=server.url, concurrency=3))
         started = time.monotonic()
         while lines(state) < 15:
