@@ -30,7 +30,7 @@ from detox.statistics import Estimate
 TESTABLE_AUC = 0.65
 PRICES = (0.05, 0.1, 0.2)
 """Nats per token of clean cross-entropy at which reductions are compared."""
-_NOT_MEASURED = "not measured on every base"
+NOT_MEASURED = "not measured on every base"
 MEASURABLE = 0.01
 """Mean toxicity of a base below which there is nothing to take a part of."""
 
@@ -190,7 +190,7 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
             if share not in toxic:
                 continue
             taken = here.reduction
-            missed = unread or (None if taken else _NOT_MEASURED)
+            missed = unread or (None if taken else NOT_MEASURED)
             claims.append(Claim(f"{method} takes toxicity away at share {share:g}, {cost}", 1, taken, missed))
             if share > toxic[0]:
                 nothing = None if taken is None or taken.sign() == 1 else "it takes nothing away there"
@@ -208,7 +208,7 @@ def _unread(curves: Curves, method: str, share: float) -> str | None:
 
 def _matched(name: str, expected: int, a: Difference | None, b: Difference | None, untestable: str | None) -> Claim:
     if a is None or b is None or len(a.by_seed) != len(b.by_seed):
-        return Claim(name, expected, None, untestable or _NOT_MEASURED)
+        return Claim(name, expected, None, untestable or NOT_MEASURED)
     return Claim(name, expected, _minus(a, b), untestable)
 
 

@@ -60,10 +60,16 @@ def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: 
             for a, b in zip(treated, control, strict=True)
         ]
     )
-    by_prompt = [
-        float(np.mean(column[~np.isnan(column)])) if not np.isnan(column).all() else math.nan for column in changes.T
-    ]
-    return Difference(mean_estimate(by_prompt), tuple(float(np.nanmean(row)) for row in changes))
+    return of_changes(changes)
+
+
+def of_changes(changes: Floats) -> Difference:
+    """The difference of (seeds, prompts) changes; NaN is what one side lacks."""
+    by_prompt, by_seed = (
+        [float(np.mean(one[~np.isnan(one)])) if not np.isnan(one).all() else math.nan for one in side]
+        for side in (changes.T, changes)
+    )
+    return Difference(mean_estimate(by_prompt), tuple(by_seed))
 
 
 def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:
@@ -71,7 +77,7 @@ def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) 
     require_paired(treated, control)
     sides = [np.array([_replies(row, kind) for row in side]) for side in (treated, control)]
     changes = sides[0] - sides[1]
-    return Difference(mean_estimate(changes.mean(0)), tuple(float(value) for value in changes.mean(1)))
+    return of_changes(changes)
 
 
 def _replies(row: Row, kind: str) -> Floats:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from detox.bench.claims import MEASURABLE, Claim
+from detox.bench.claims import MEASURABLE, NOT_MEASURED, Claim
 from detox.bench.comparison import Row
 from detox.bench.curve_plots import finish, panels_of
 from detox.bench.curves import Curves, metric
-from detox.bench.differences import Difference, require_paired
+from detox.bench.differences import Difference, of_changes, require_paired
 from detox.bench.plots import COLOURS
 from detox.errors import InputError
-from detox.statistics import Floats, mean_estimate
+from detox.evaluation.rewriting import text_means
+from detox.statistics import Floats
 
 _PROPOSED = "contrastive_perplexity"
-_NOT_MEASURED = "not measured on every base"
 
 
 def rewriting_claims(curves: Curves) -> list[Claim]:
@@ -32,7 +32,7 @@ def rewriting_claims(curves: Curves) -> list[Claim]:
     toxic = metric(bare.values(), "rewriting/toxicity").values
     nothing = None
     if len(toxic) < len(bare) or any(math.isnan(one) for one in toxic):
-        nothing = _NOT_MEASURED
+        nothing = NOT_MEASURED
     elif min(toxic) < MEASURABLE:
         nothing = "the bare model's paraphrases are not toxic"
     claims = []
@@ -59,7 +59,7 @@ def _claim(
 ) -> Claim:
     """A claim of the seeds that both sides have; where one lacks a seed of the other, it is not measured."""
     if treated.keys() != control.keys():
-        return Claim(name, expected, None, untestable or _NOT_MEASURED)
+        return Claim(name, expected, None, untestable or NOT_MEASURED)
     rows = [[side[seed] for seed in sorted(side)] for side in (treated, control)]
     return Claim(name, expected, text_difference(rows[0], rows[1], column), untestable)
 
@@ -67,12 +67,8 @@ def _claim(
 def text_difference(treated: Sequence[Row], control: Sequence[Row], column: str) -> Difference:
     """Mean of a column of `rewriting` of `treated` minus `control`, paired by seed and text, where both answered."""
     require_paired(treated, control)
-    changes = np.array(
-        [_by_text(a, column) - _by_text(b, column) for a, b in zip(treated, control, strict=True)], dtype=np.float64
-    )
-    by_text = [float(np.mean(one[~np.isnan(one)])) if not np.isnan(one).all() else math.nan for one in changes.T]
-    seeds = tuple(float(np.mean(row[~np.isnan(row)])) if not np.isnan(row).all() else math.nan for row in changes)
-    return Difference(mean_estimate(by_text), seeds)
+    pairs = zip(treated, control, strict=True)
+    return of_changes(np.array([_by_text(a, column) - _by_text(b, column) for a, b in pairs], dtype=np.float64))
 
 
 def draw_rewriting(curves: Curves, path: Path) -> None:
@@ -117,13 +113,5 @@ def _rows(curves: Curves) -> dict[str, dict[int, Row]]:
 
 
 def _by_text(row: Row, column: str) -> Floats:
-    """(texts,) mean over a text's samples that have the value, NaN where none has, in the order of the protocol."""
     table = row.scorecard.tables["rewriting"]
-    place = {text: index for index, text in enumerate(dict.fromkeys(table["text"]))}
-    values = np.array(table[column], dtype=np.float64)
-    rows = np.array([place[text] for text in table["text"]])
-    known = ~np.isnan(values)
-    count = np.bincount(rows[known], minlength=len(place))
-    total = np.bincount(rows[known], weights=values[known], minlength=len(place))
-    found: Floats = np.divide(total, count, out=np.full(len(place), np.nan), where=count > 0)
-    return found
+    return text_means(table, np.array(table[column], dtype=np.float64))

@@ -19,6 +19,7 @@ from detox.evaluation.tasks import (
     RewriteTask,
     SafetyScoreTask,
     records_digest,
+    repeated_id,
 )
 from detox.models import Sampling
 from detox.scorers import Scorer
@@ -97,8 +98,7 @@ class Protocol:
             ("prompt", self.prompts), ("document", self.documents), ("toxic document", self.toxic_documents),
             ("contrast", self.contrasts),
         ):  # fmt: skip
-            ids = [record.id for record in records]
-            twice = next((i for i in ids if ids.count(i) > 1), None) if len(set(ids)) < len(ids) else None
+            twice = repeated_id(records)
             if twice is not None:
                 raise InputError(f"protocol {self.name!r} has two {what}s with id {twice!r}; ids must be unique")
 

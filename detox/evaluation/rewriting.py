@@ -88,16 +88,7 @@ def rewrite_metrics(protocol: Protocol, task: RewriteTask, table: Table) -> dict
     texts; `similarity`, in [-1, 1]; `copied`. `answered` is the share of answers that hold a paraphrase. Where texts have both
     labels, the first five for each side too.
     """
-    place = {one.id: index for index, one in enumerate(task.texts)}
-    rows = np.array([place[text] for text in table["text"]])
     answered = np.array([kind == PARAPHRASE for kind in table["kind"]])
-
-    def means(values: Floats) -> Floats:
-        known = ~np.isnan(values)
-        count = np.bincount(rows[known], minlength=len(place))
-        total = np.bincount(rows[known], weights=values[known], minlength=len(place))
-        found: Floats = np.divide(total, count, out=np.full(len(place), np.nan), where=count > 0)
-        return found
 
     def toxic(values: Floats) -> Floats:
         found: Floats = np.where(np.isnan(values), np.nan, values >= protocol.threshold)
@@ -105,13 +96,13 @@ def rewrite_metrics(protocol: Protocol, task: RewriteTask, table: Table) -> dict
 
     score, before = np.array(table["score"], dtype=np.float64), np.array(table["before"], dtype=np.float64)
     values = {
-        "toxicity": means(score),
-        "fraction": means(toxic(score)),
-        "toxicity_before": means(before),
-        "fraction_before": means(toxic(before)),
-        "similarity": means(np.array(table["similarity"], dtype=np.float64)),
-        "copied": means(np.where(answered, np.array(table["copied"], dtype=np.float64), np.nan)),
-        "answered": means(answered.astype(np.float64)),
+        "toxicity": text_means(table, score),
+        "fraction": text_means(table, toxic(score)),
+        "toxicity_before": text_means(table, before),
+        "fraction_before": text_means(table, toxic(before)),
+        "similarity": text_means(table, np.array(table["similarity"], dtype=np.float64)),
+        "copied": text_means(table, np.where(answered, np.array(table["copied"], dtype=np.float64), np.nan)),
+        "answered": text_means(table, answered.astype(np.float64)),
     }
     metrics = {f"rewriting/{name}": _estimate(name, found) for name, found in values.items()}
     labels = np.array([-1 if one.label is None else one.label for one in task.texts])
@@ -120,6 +111,17 @@ def rewrite_metrics(protocol: Protocol, task: RewriteTask, table: Table) -> dict
             for name in list(values)[:5]:
                 metrics[f"rewriting/{name}/{side}"] = _estimate(name, values[name][labels == label])
     return metrics
+
+
+def text_means(table: Table, values: Floats) -> Floats:
+    """(texts,) mean of (rows,) values over the samples of a text that have one, NaN where none has; in the order of the task."""
+    place = {text: index for index, text in enumerate(dict.fromkeys(table["text"]))}
+    rows = np.array([place[text] for text in table["text"]])
+    known = ~np.isnan(values)
+    count = np.bincount(rows[known], minlength=len(place))
+    total = np.bincount(rows[known], weights=values[known], minlength=len(place))
+    found: Floats = np.divide(total, count, out=np.full(len(place), np.nan), where=count > 0)
+    return found
 
 
 def rewrite_counts(table: Table) -> dict[str, int]:

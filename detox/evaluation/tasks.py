@@ -26,6 +26,16 @@ def records_digest(records: Iterable[Any]) -> str | None:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogatepass")).hexdigest()[:16] if rows else None
 
 
+def repeated_id(records: Iterable[Any]) -> str | None:
+    """The first id that two records share; None where every record has its own."""
+    seen: set[str] = set()
+    for record in records:
+        if record.id in seen:
+            return str(record.id)
+        seen.add(record.id)
+    return None
+
+
 def _as_json(record: Any) -> dict[str, Any]:
     row = asdict(record)
     for span in row.get("spans", ()):
@@ -175,9 +185,8 @@ class SafetyScoreTask:
     def __post_init__(self) -> None:
         if not 0 < self.significance <= 1:
             raise InputError(f"safety score: significance is {self.significance}; expected a number in (0, 1]")
-        ids = [item.id for item in self.items]
-        if len(set(ids)) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
+        twice = repeated_id(self.items)
+        if twice is not None:
             raise InputError(f"safety score: two statements with id {twice!r}; ids must be unique")
         labels: dict[str, set[int]] = {}
         for item in self.items:
@@ -225,9 +234,8 @@ class ReplyTask:
             raise InputError(
                 f"replies: {type(self.judge).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
             )
-        ids = [prompt.id for prompt in self.prompts]
-        if len(set(ids)) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
+        twice = repeated_id(self.prompts)
+        if twice is not None:
             raise InputError(f"replies have two prompts with id {twice!r}; ids must be unique")
 
     def identity(self) -> dict[str, Any]:
@@ -268,9 +276,8 @@ class RewriteTask:
                 raise InputError(
                     f"rewriting: {type(self.embedder).__name__} is no embedder; expected `identity` and `embed`, as load_embedder gives"
                 )
-        ids = [one.id for one in self.texts]
-        if len(set(ids)) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
+        twice = repeated_id(self.texts)
+        if twice is not None:
             raise InputError(f"rewriting: two texts with id {twice!r}; ids must be unique")
         for one in self.texts:
             lines = len(one.text.strip().splitlines())
