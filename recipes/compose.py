@@ -8,6 +8,7 @@ a model of 1 B parameters on a GPU. `--miniature` pretrains toxic-mix bases of t
 core), and needs no network; `--smoke` does so in under a minute with a model that has learned little.
 """
 
+import copy
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -105,7 +106,6 @@ def main() -> None:
             lm = LanguageModel.from_pretrained(script.model_name_or_path, dtype=script.dtype)
         asked = SMOKE if script.smoke else MINIATURE if small else PROTOCOL
         protocol = read_protocol(asked, seed=seed, make_scorer=scorer_maker(output))
-
         protocols[protocol.digest()] = protocol.identity()
 
         # 2. Fit: on the base, and ITI once more on what DPO made of it.
@@ -115,7 +115,8 @@ def main() -> None:
         iti = {"strength": script.strength, "seed": seed, **({"num_heads": heads} if heads else {})}
         dpo = DPO(seed=seed, **given).fit(lm, contrasts)
         fitted = {"dpo": dpo, "iti": ITI(**iti).fit(lm, contrasts)}
-        fitted["iti carried over"] = ITI(**iti, allow_base_mismatch=True).fit(lm, contrasts)
+        fitted["iti carried over"] = copy.copy(fitted["iti"])
+        fitted["iti carried over"].allow_base_mismatch = True
         with dpo.applied(lm) as safer:
             fitted["iti of dpo"] = ITI(**iti).fit(safer, contrasts)
 
@@ -134,9 +135,7 @@ def main() -> None:
         # 4. The record: the change against the bare model, of ITI within DPO also against DPO, and what was fitted on what.
         scorer = protocol.scorers[0].card.name
         for name, card in cards.items():
-            against = (
-                {"bare": cards["bare"], "dpo": cards["dpo"]} if name.startswith("dpo,") else {"bare": cards["bare"]}
-            )
+            against = [other for other in (("bare", "dpo") if name.startswith("dpo,") else ("bare",)) if other != name]
             record.append(
                 {
                     "seed": seed,
@@ -150,7 +149,6 @@ def main() -> None:
                             "cross_entropy": asdict(cross_entropy_change(card, cards[other])),
                         }
                         for other in against
-                        if name != other
                     },
                     "fitted_on": {method: fitted[method].fitted_on_["base"] for method in ARMS[name]},
                     "allow_base_mismatch": [method for method in ARMS[name] if fitted[method].allow_base_mismatch],
