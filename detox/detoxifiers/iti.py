@@ -24,8 +24,9 @@ from detox.data.contrasts import Contrast, labelled_texts
 from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, require_base, require_fitted
 from detox.errors import InputError, UnknownName
 from detox.models import Edit, LanguageModel
-from detox.models.activations import head_shift, read_heads
+from detox.models.activations import read_heads
 from detox.models.edits import nothing
+from detox.models.head_shifts import head_shift
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

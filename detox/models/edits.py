@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -105,12 +105,15 @@ class Edit:
         digest: hash of everything that decides what it does; "" for an edit that changes nothing (strength 0, or text only).
         sites: names of the modules that must run; empty if nothing is hooked.
         install: puts it on a model and takes it off again, all or nothing; may be entered many times.
+        input_shifts: module name -> (in_features,) float32, where the edit is nothing but these constants added to the inputs of
+            linear modules at every token: what an export can fold into biases. Empty for any other edit.
     """
 
     name: str
     digest: str
     install: Callable[[Edit, nn.Module], AbstractContextManager[None]]
     sites: tuple[str, ...] = ()
+    input_shifts: Mapping[str, Tensor] = field(default_factory=dict)
     receipt: Receipt = field(init=False)
     _stack: ExitStack | None = field(init=False, default=None)
 

@@ -6,8 +6,9 @@ import torch
 
 from detox.errors import InputError, UnsupportedModel
 from detox.models import LanguageModel, Sampling
-from detox.models.activations import head_shift, read_heads
+from detox.models.activations import read_heads
 from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.head_shifts import head_shift
 from tests.models.test_likelihood import tiny
 
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3", "topic5 says kind2"]

@@ -11,8 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from detox.detoxifiers.conformance_state import equal, snapshot
 from detox.errors import InputError
 from detox.models import LanguageModel
-from detox.models.activations import head_shift
 from detox.models.adapters import adapter_edit, lora_config
+from detox.models.head_shifts import head_shift
 from detox.models.replaced_weights import weights_edit
 from detox.models.twins import twin
 

@@ -1,0 +1,100 @@
+"""Head outputs, shifted by a constant at the input of the attention output projection, where the heads lie side by side.
+
+That is where inference-time intervention writes. The shift is added before the projection, so that one vector a head is all there
+is to know of it, and the same change can be folded into the projection's bias.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detox.errors import InputError
+from detox.models.architectures import attention_outputs
+from detox.models.edits import Edit
+from detox.models.language_model import LanguageModel
+
+_MEASURED_PASSES = 4  # forward passes a site over which the relative size of a shift is averaged
+
+
+def head_shift(lm: LanguageModel, name: str, shifts: dict[tuple[int, int], Tensor]) -> Edit:
+    """An edit that adds a constant vector to the output of chosen heads, at every token but padding.
+
+    The first generated token is steered too: the last prompt position, from which it is predicted, is shifted like all others.
+
+    Args:
+        lm: on whose model it will be installed.
+        name: what to call it.
+        shifts: (layer, head) -> (head_dim,), in the activations' own units.
+
+    Raises:
+        InputError: a layer or head that the model does not have, or a vector of another width.
+    """
+    outputs = {output.layer: output for output in attention_outputs(lm.model)}
+    vectors: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for (layer, head), shift in sorted(shifts.items()):
+        output = outputs.get(layer)
+        if output is None or not 0 <= head < output.heads:
+            heads = next(iter(outputs.values())).heads
+            raise InputError(
+                f"no head {head} in layer {layer}: the model has {len(outputs)} layers of {heads} heads, counted from 0"
+            )
+        if shift.shape != (output.head_dim,):
+            raise InputError(
+                f"shift of layer {layer} head {head} has shape {tuple(shift.shape)}; expected ({output.head_dim},)"
+            )
+        if not bool(torch.isfinite(shift).all()):
+            raise InputError(
+                f"shift of layer {layer} head {head} holds NaN or infinity; fit again on sound activations"
+            )
+        whole = vectors.setdefault(output.name, torch.zeros(output.heads, output.head_dim))
+        whole[head] = shift.float()
+        digest.update(f"{layer},{head}:".encode() + shift.float().numpy().tobytes())
+    install = partial(_install_shift, vectors=vectors)
+    added = {site: vector.flatten() for site, vector in vectors.items()}
+    return Edit(name, f"head_shift {digest.hexdigest()}", install, sites=tuple(vectors), input_shifts=added)
+
+
+@contextmanager
+def _install_shift(edit: Edit, model: Any, *, vectors: dict[str, Tensor]) -> Iterator[None]:
+    measured: dict[str, list[float]] = {site: [] for site in vectors}
+    with ExitStack() as stack:
+        for site, vector in vectors.items():
+            module = model.get_submodule(site)
+            reference = next(module.parameters())
+            flat = vector.flatten().to(
+                reference.device, reference.dtype if reference.is_floating_point() else model.dtype
+            )
+            handle = module.register_forward_pre_hook(_shifter(edit, model, site, flat, measured))
+            stack.callback(handle.remove)
+        yield
+
+
+def _shifter(
+    edit: Edit, model: Any, site: str, vector: Tensor, measured: dict[str, list[float]]
+) -> Callable[..., tuple[Any, ...]]:
+    norm = float(vector.float().norm())
+
+    def shift(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = args[0]
+        rows, length = hidden.shape[:2]
+        announcement = edit.passed(model, site, rows, length)
+        mask = announcement.mask(length)[..., None] if announcement and announcement.has_padding(length) else None
+        if len(measured[site]) < _MEASURED_PASSES:
+            norms = hidden.detach().float().norm(dim=-1)
+            real = norms if mask is None else norms[mask.squeeze(-1)]
+            if real.numel():
+                measured[site].append(norm / max(float(real.mean()), 1e-12))
+                every = [size for sizes in measured.values() for size in sizes]
+                edit.receipt.relative_size = sum(every) / len(every)
+        moved = vector.to(hidden.dtype)
+        return (hidden + (moved if mask is None else moved * mask), *args[1:])
+
+    return shift
