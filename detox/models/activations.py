@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from detox.errors import HookNeverFired, InputError, UnsupportedModel
+from detox.models.announcements import Announcement
 from detox.models.architectures import AttentionOutput, attention_outputs, context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.models.edits import announced, state_of
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
 from detox.models.tokenization import encode_texts, pad_rows, pad_token

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from detox.errors import InputError
+from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.models.edits import announced, state_of
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
 from detox.models.tokenization import encode_texts, pad_rows, pad_token
