@@ -55,9 +55,7 @@ def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
         here = _distributions(lm, [rows[i][0] for i in batch], [kept[i] for i in batch])
         with lm.suspended() as bare:
             there = _distributions(bare, [rows[i][1] for i in batch], [kept[i] for i in batch])
-        return [
-            (i, (p.exp() * (p - q)).sum(-1).clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)
-        ]
+        return [(i, (p.exp() * (p - q)).sum(-1).clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
 
     with torch.no_grad(), evaluating(lm.model):
         start = 0
@@ -81,7 +79,9 @@ def _cut(pair: tuple[list[int], list[int]], limit: int | None) -> tuple[list[int
 def _distributions(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]], kept: list[int]) -> list[Tensor]:
     """Log-probabilities (kept, vocab) of the first `kept` tokens after each context."""
     model, device = lm.model, lm.model.device
-    inputs = [[*context, *continuation[: count - 1]] for (context, continuation), count in zip(pairs, kept, strict=True)]
+    inputs = [
+        [*context, *continuation[: count - 1]] for (context, continuation), count in zip(pairs, kept, strict=True)
+    ]
     ids, mask = pad_rows(inputs, side="right", fill=pad_token(lm.tokenizer), device=device)
     ends = torch.tensor([len(context) for context, _ in pairs], device=device)
     gates = {name: gate.to(device) for name, gate in gates_for(model, [context for context, _ in pairs]).items()}
