@@ -27,7 +27,7 @@ from detox.models.architectures import context_length
 from detox.models.edits import announced, state_of
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
-from detox.models.tokenization import encode_texts, is_ids, pad_rows, pad_token
+from detox.models.tokenization import encode_texts, pad_rows, pad_token
 
 Out = str | os.PathLike[str] | NDArray[Any] | None
 Keep = Callable[[int, Any], None]
@@ -82,7 +82,7 @@ def own_hooks(model: Any, sites: Sequence[Site], keep: Keep) -> Iterator[None]:
 
 def read_last_tokens(
     lm: LanguageModel,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     sites: Sequence[Site],
     shape: tuple[int, ...],
     *,
@@ -168,13 +168,13 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def _encoded(lm: LanguageModel, texts: Sequence[str], first: int) -> list[NDArray[np.int32]]:
+def _encoded(lm: LanguageModel, texts: Sequence[str | Sequence[int]], first: int) -> list[NDArray[np.int32]]:
     limit = context_length(lm.model)
     rows = []
-    if is_ids(texts[0]):
-        encoded = [list(map(int, text)) for text in texts]
-    else:
-        encoded = encode_texts(lm.tokenizer, [lm.prefix + text for text in texts], first=first)
+    plain = [lm.prefix + text for text in texts if isinstance(text, str)]
+    encoded = [list(map(int, text)) for text in texts] if not plain else encode_texts(lm.tokenizer, plain, first=first)
+    if len(encoded) != len(texts):
+        raise InputError("texts are text and token ids mixed; expected the one or the other")
     for index, row in enumerate(encoded):
         if not row:
             raise InputError(f"text {first + index} has no tokens; expected at least one")
