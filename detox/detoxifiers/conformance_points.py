@@ -113,7 +113,7 @@ def computations_agree(case: Case) -> str | None:
         for index, batched in enumerate(safe.logprobs(contexts, continuations)):
             alone = safe.logprobs(contexts[index : index + 1], continuations[index : index + 1])[0]
             case.require_close(alone, batched, "log-probabilities in a batch do not equal single ones")
-        _check_padding_and_cache(case)
+        _check_padding_and_cache(case, safe)
         everyone, theirs = _greedy(safe, case.prompts)
         for prompt, batched_tokens in zip(case.prompts, theirs, strict=True):
             recorder, (tokens,) = _greedy(safe, [prompt])
@@ -139,7 +139,7 @@ def _greedy(lm: LanguageModel, prompts: Sequence[str]) -> tuple[Recorder, list[t
     return recorder, [row[0].token_ids for row in completions]
 
 
-def _check_padding_and_cache(case: Case) -> None:
+def _check_padding_and_cache(case: Case, safe: LanguageModel) -> None:
     model, tokenizer = case.lm.model, case.lm.tokenizer
     rows = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in case.prompts]
     longest = max(map(len, rows)) + 1
@@ -154,16 +154,19 @@ def _check_padding_and_cache(case: Case) -> None:
                 ids[index, where], mask[index, where] = torch.tensor(row), 1
             ids, mask = ids.to(model.device), mask.to(model.device)
             extra = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if told else {}
-            logits = model(input_ids=ids, attention_mask=mask, **extra).logits
+            with safe.announced(ids, mask):
+                logits = model(input_ids=ids, attention_mask=mask, **extra).logits
             last = [longest - 1 if side == "left" else len(row) - 1 for row in rows]
             ends[side] = logits[torch.arange(len(rows)), last].float().log_softmax(-1)
         case.require_close(ends["left"], ends["right"], "left and right padding disagree")
         ids = torch.tensor([max(rows, key=len)], device=model.device)
-        whole = model(input_ids=ids).logits[:, -1].float().log_softmax(-1)
+        with safe.announced(ids):
+            whole = model(input_ids=ids).logits[:, -1].float().log_softmax(-1)
         if ids.shape[1] > 1:
-            cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
-            if cache is not None:
-                step = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
+            with safe.announced(ids):
+                cache = model(input_ids=ids[:, :-1], use_cache=True).past_key_values
+                step = None if cache is None else model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True)
+            if step is not None:
                 stepped = step.logits[:, -1].float().log_softmax(-1)
                 case.require_close(whole, stepped, "with and without cache disagree")
 

@@ -19,6 +19,7 @@ from detox.models.architectures import use_attention_output
 from detox.models.edits import Edit, LogitsEdit, Receipt, installed, state_of, uninstalled
 from detox.models.generation import Completion, generate
 from detox.models.likelihood import token_logprobs
+from detox.models.raw_calls import announced_calls
 from detox.models.running import reuses_cache
 from detox.models.sampling import Sampling
 from detox.models.tokenization import PromptLike
@@ -163,6 +164,20 @@ class LanguageModel:
         self.require_current()
         with uninstalled(self.model):
             yield self._root or self
+
+    @contextmanager
+    def announced(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Iterator[None]:
+        """Calls of `model` or `model.generate` in this block know which tokens are padding, prompt and generated.
+
+        For beams, static caches and whatever `generate` of this handle does not offer. One batch of prompts a block.
+
+        Args:
+            input_ids: (batch, length), the prompts that the model will be called with.
+            attention_mask: (batch, length), 0 for padding on either side; None for none.
+        """
+        self.require_current()
+        with announced_calls(self.model, input_ids, attention_mask):
+            yield
 
     def receipts(self) -> list[Receipt]:
         """What this handle's edits did since they were installed."""
