@@ -54,7 +54,8 @@ _TINY: dict[str, dict[str, Any]] = {
     "olmo": _WIDE,
     "olmo2": _WIDE,
     "olmoe": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16},
-    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 16},
+    "opt": {"ffn_dim": 64},
+    "opt:projected": {"ffn_dim": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": False},  # as OPT-350M
     "phi": _WIDE,
     "phi3": {**_WIDE, "original_max_position_embeddings": 64},
     "qwen2": _WIDE,
