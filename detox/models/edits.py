@@ -153,6 +153,7 @@ class ModelState:
     announcement: Announcement | None = None
     tensor_hashes: dict[str, tuple[tuple[int, int, bytes], str]] = field(default_factory=dict)
     reuses_cache: bool | None = None
+    attention_output: str | None = None  # path of the attention output projection, {} for the layer: told, or found
     incidents: list[str] = field(default_factory=list)
     # Of each edit that stands in the place of weights: from the model's tensors by name, those beneath it.
     views: list[tuple[Edit, Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = field(default_factory=list)

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from detox.detoxifiers.planted import FAMILIES
 from detox.errors import InputError, UnsupportedModel
 from detox.models import LanguageModel
 from detox.models.activations import read_heads
-from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.architectures import attention_outputs
 from tests.models.test_likelihood import tiny
 
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3", "topic5 says kind2"]
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_heads_are_read_at_the_last_token_whatever_the_batch(family):
     lm = tiny(family)
     whole = read_heads(lm, TEXTS)
@@ -54,12 +55,12 @@ def test_a_model_without_attention_is_refused():
 
     config = AutoConfig.for_model("mamba", vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
     lm = LanguageModel(AutoModelForCausalLM.from_config(config), tiny("llama").tokenizer)
-    with pytest.raises(UnsupportedModel, match=r"'mamba'.*no attention.*known: gpt2"):
+    with pytest.raises(UnsupportedModel, match=r"'mamba'.*no attention.*known: .*gpt2"):
         read_heads(lm, TEXTS)
 
 
 def test_head_width_is_the_projections_own():
-    for family in ATTENTION_OUTPUT:
+    for family in FAMILIES:
         lm = tiny(family)
         for output in attention_outputs(lm.model):
             width = (
