@@ -60,7 +60,7 @@ class ITI(Detoxifier):
     seed: int = 0
     allow_base_mismatch: bool = False
 
-    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=False)
+    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=True)
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
