@@ -19,7 +19,9 @@ _KEEP = "keep the handle (`with detoxifier.applied(lm)`), or put the text before
 # end of the last: the line break there goes, by trim_blocks, and the template begins on a line of its own, as it did.
 _CHECK = """\
 {%- for turn in messages[:2] -%}
-{%- if turn['content'] is not string -%}{{- raise_exception('content must be text: this template puts a system text before it') -}}{%- endif -%}
+{%- if turn['content'] is not string -%}
+{{- raise_exception('content must be text: this template puts a system text before it') -}}
+{%- endif -%}
 {%- endfor -%}
 """
 _AS_SYSTEM_TURN = (
@@ -36,7 +38,8 @@ _IN_FIRST_TURN = (
     _CHECK
     + """\
 {%- if messages[0]['role'] == 'system' -%}
-{%- set messages = [dict(messages[1], content=TEXT ~ '\\n\\n' ~ messages[0]['content'] ~ '\\n\\n' ~ messages[1]['content'])] + messages[2:] -%}
+{%- set opening = TEXT ~ '\\n\\n' ~ messages[0]['content'] ~ '\\n\\n' ~ messages[1]['content'] -%}
+{%- set messages = [dict(messages[1], content=opening)] + messages[2:] -%}
 {%- else -%}
 {%- set messages = [dict(messages[0], content=TEXT ~ '\\n\\n' ~ messages[0]['content'])] + messages[1:] -%}
 {%- endif %}
@@ -75,7 +78,11 @@ def with_system(lm: LanguageModel) -> Any:
         return lm.tokenizer
     template = lm.tokenizer.chat_template
     if not lm.system or not template:
-        why = "the tokenizer has no chat template" if lm.system else "it is put before plain text, not before conversations"
+        why = (
+            "the tokenizer has no chat template"
+            if lm.system
+            else "it is put before plain text, not before conversations"
+        )
         raise NotExportable(f"the text before the prompt has no place in the checkpoint: {why}; {_KEEP}")
     if not isinstance(template, str):
         raise NotExportable(f"the tokenizer has several chat templates ({', '.join(template)}); {_KEEP}")
@@ -105,7 +112,9 @@ def first_difference(lm: LanguageModel, tokenizer: Any) -> str | None:
             continue  # the handle itself refuses such a conversation
         rendered += 1
         if got != expected:
-            return f"conversation {index} of {len(CONVERSATIONS)} is {'refused' if got is None else 'rendered otherwise'}"
+            return (
+                f"conversation {index} of {len(CONVERSATIONS)} is {'refused' if got is None else 'rendered otherwise'}"
+            )
     return None if rendered else "the handle renders no conversation"
 
 

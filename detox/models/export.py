@@ -133,10 +133,8 @@ def export_checkpoint(
         _require_same_tokenizer(tokenizer, again.tokenizer)
         silent = [site for site in silent_sites(again.model, list(change.shifts)) if bool(change.shifts[site].any())]
         if silent:
-            raise NotExportable(
-                f"reloaded, {silent[0]} has no bias, or one of zeros; nothing was kept. {ALTERNATIVES}"
-            )
-        found = _compared(lm, again, change, rows)
+            raise NotExportable(f"reloaded, {silent[0]} has no bias, or one of zeros; nothing was kept. {ALTERNATIVES}")
+        found = compared(lm, again, change, rows)
         certificate = {
             "format": FORMAT,
             **found,
@@ -182,8 +180,14 @@ def _write(lm: LanguageModel, change: Change, folder: Path) -> tuple[str, str | 
     return str(merged.config.model_type), flag
 
 
-def _compared(lm: LanguageModel, again: LanguageModel, change: Change, rows: list[list[int]]) -> dict[str, Any]:
+def compared(lm: LanguageModel, again: LanguageModel, change: Change, rows: list[list[int]]) -> dict[str, Any]:
     """The part of the certificate that says how far the checkpoint is from the handle.
+
+    Args:
+        lm: the handle, inside `applied`.
+        again: the checkpoint, reloaded.
+        change: what the handle's edits come to.
+        rows: token ids of the prompts.
 
     Raises:
         NotExportable: further than rounding explains.
@@ -197,7 +201,7 @@ def _compared(lm: LanguageModel, again: LanguageModel, change: Change, rows: lis
     if not proof.within:
         raise NotExportable(
             f"logits of the reloaded checkpoint differ by up to {proof.max_logit_difference:.3g} from those of the model in memory, "
-            f"more than rounding explains ({proof.bound:.3g}); nothing was kept"
+            f"more than rounding explains ({proof.bound:.3g})"
         )
     found: dict[str, Any] = {
         "semantics": "approximate" if change.approximate else "exact",

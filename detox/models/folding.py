@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from detox.errors import NotExportable
 
 ALTERNATIVES = (
-    "keep the handle (`save_pretrained`, then `with detox.load(...).applied(lm)`), or use a base of a family with a bias there: docs/export.md"
+    "keep the handle (`save_pretrained`, then `with detox.load(...).applied(lm)`), or use a base of a family with a bias there: "
+    "docs/export.md"
 )
 
 

@@ -50,7 +50,9 @@ def bias_warnings(family: str) -> list[str]:
                 "transformers, or vLLM's transformers backend (--model-impl transformers) and compare"
             )
         elif state == UNVERIFIED:
-            found.append(f"whether {_NAMES[name]} keeps these biases of {family} was not verified; compare before you serve it")
+            found.append(
+                f"whether {_NAMES[name]} keeps these biases of {family} was not verified; compare before you serve it"
+            )
     return found
 
 
