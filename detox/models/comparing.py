@@ -14,7 +14,6 @@ from torch import Tensor
 
 from detox.errors import InputError, NotExportable
 from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating
 from detox.models.sampling import Sampling
@@ -116,8 +115,7 @@ def _logits(lm: LanguageModel, rows: Sequence[Sequence[int]], side: str) -> Tens
     ids, mask = pad_rows(rows, side=side, fill=pad_token(lm.tokenizer), device=lm.model.device)
     told = "position_ids" in inspect.signature(lm.model.forward).parameters
     extra = {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)} if told else {}
-    ends = torch.full((len(rows),), ids.shape[1], device=ids.device)
-    with torch.no_grad(), evaluating(lm.model), announced(lm.model, Announcement(mask, ends)):
+    with torch.no_grad(), evaluating(lm.model), lm.announced(ids, mask):
         logits = lm.model(input_ids=ids, attention_mask=mask.long(), use_cache=False, **extra).logits
     real: Tensor = logits[mask]
     return real if real.dtype == torch.float64 else real.float()

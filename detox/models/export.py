@@ -81,15 +81,16 @@ def change_of(lm: LanguageModel, *, approximate: bool = False) -> Change:
 
 
 def _unexact(edit: Edit, *, approximate: bool) -> list[str]:
-    positions = getattr(edit, "positions", "all")
-    if positions == "all":
-        return []
-    if not approximate:
+    found = []
+    if edit.positions != "all":
+        found.append(f"{edit.name} acts at positions={edit.positions!r}, and a bias acts at every position")
+    if edit.gate is not None:
+        found.append(f"{edit.name} acts on the prompts that its gate lets through, and a bias acts on all of them")
+    if found and not approximate:
         raise NotExportable(
-            f"{edit.name} acts at positions={positions!r}, and a bias acts at every position; set positions='all' and measure that, "
-            "ask for approximate=True (--approximate), or keep the handle"
+            f"{found[0]}; fit without that and measure it, ask for approximate=True (--approximate), or keep the handle"
         )
-    return [f"{edit.name} acts at positions={positions!r}; in the checkpoint it acts at every position"]
+    return found
 
 
 def export_checkpoint(
