@@ -137,12 +137,17 @@ def reload_strictly(folder: str | Path, *, dtype: torch.dtype | str | None, devi
         NotExportable: tensors that the class does not know, or lacks; names the first.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report of odd keys is ours to make, in one line
     try:
         model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise NotExportable(f"the checkpoint cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     for kind in ("unexpected_keys", "missing_keys", "mismatched_keys", "error_msgs"):
         odd = sorted(map(str, info.get(kind) or ()))
         if odd:

@@ -62,7 +62,7 @@ def test_every_conversation_reads_as_the_handle_renders_it(name):
     turns=st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4),
     system=st.none() | st.text(st.characters(codec="utf-8"), max_size=12),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_text_and_any_conversation(text, turns, system):
     tokenizer = WORDS.tokenizer
     tokenizer.chat_template = TEMPLATES["any system turn"]
