@@ -17,7 +17,11 @@ from detox.models.comparing import file_hashes, reload_strictly, silent_sites
 from detox.models.export import CERTIFICATE, FORMAT, change_of, compared
 
 VERIFIED, FAILED, NOT_VERIFIED = "verified", "FAILED", "not verified"
-_NEEDED = ("files", "dtype", "biases", "prompt_ids", "base", "strength", "semantics", "family_to", "system_text")
+# What a certificate must hold to be asked again, and of which type.
+_NEEDED: dict[str, Any] = {
+    "files": dict, "dtype": str, "biases": list, "prompt_ids": list, "base": dict, "strength": int | float, "semantics": str,
+    "system_text": str | None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); export again") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{path}:1: expected a certificate of format {FORMAT}; export again")
-    missing = [key for key in _NEEDED if key not in found]
-    if missing:
-        raise DataError(f"{path}:1: the certificate lacks {missing[0]!r}; export again")
+    for key, kind in _NEEDED.items():
+        if key not in found or not isinstance(found[key], kind):
+            raise DataError(f"{path}:1: {key!r} of the certificate is missing or of another type; export again")
+    if not {"path", "revision", "fingerprint"} <= found["base"].keys():
+        raise DataError(f"{path}:1: 'base' of the certificate lacks its path, revision or fingerprint; export again")
     return found
 
 
@@ -179,7 +185,7 @@ def _comparison(
                 return Check(name, FAILED, f"the chat template is not that of the handle: {difference}")
         try:
             change = change_of(safe, approximate=certificate["semantics"] == "approximate")
-            found = compared(safe, again, change, certificate["prompt_ids"])
+            found = compared(safe, again, change, [[int(i) for i in ids.split()] for ids in certificate["prompt_ids"]])
         except NotExportable as error:
             return Check(name, FAILED, str(error))
     return Check(

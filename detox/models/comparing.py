@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detox.errors import InputError, NotExportable
 from detox.models.architectures import context_length
+from detox.models.generation import generate
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating
 from detox.models.sampling import Sampling
@@ -64,7 +65,7 @@ def prompt_rows(lm: LanguageModel, prompts: Sequence[str] | None) -> list[list[i
     Raises:
         InputError: no text, or one without a token.
     """
-    longest = min(_LONGEST, (context_length(lm.model) or 10**9) - GREEDY_TOKENS)
+    longest = max(1, min(_LONGEST, (context_length(lm.model) or _LONGEST * 2) - GREEDY_TOKENS))
     if prompts is not None:
         rows = [row[:longest] for row in encode_texts(lm.tokenizer, list(prompts)[:PROMPTS])]
         if not rows or not all(rows):
@@ -122,9 +123,9 @@ def _logits(lm: LanguageModel, rows: Sequence[Sequence[int]], side: str) -> Tens
 
 
 def _greedy_agreement(lm: LanguageModel, other: LanguageModel, rows: Sequence[Sequence[int]]) -> float:
-    sampling = Sampling(max_new_tokens=GREEDY_TOKENS, temperature=0, batch_size=_ROWS)
+    sampling = Sampling(max_new_tokens=GREEDY_TOKENS, temperature=0, batch_size=PROMPTS)
     same, total = 0, 0
-    for (here,), (there,) in zip(lm.generate(rows, sampling), other.generate(rows, sampling), strict=True):
+    for (here,), (there,) in zip(generate(lm, rows, sampling), generate(other, rows, sampling), strict=True):
         same += sum(a == b for a, b in zip(here.token_ids, there.token_ids, strict=False))
         total += max(len(here.token_ids), len(there.token_ids))
     return same / max(1, total)

@@ -68,7 +68,7 @@ def change_of(lm: LanguageModel, *, approximate: bool = False) -> Change:
         elif edit.input_shifts:
             folded.append(edit.name)
             for site, shift in edit.input_shifts.items():
-                shifts[site] = shifts.get(site, 0) + shift.detach().double().cpu()
+                shifts[site] = shifts.get(site, 0) + shift.detach().cpu().double()
             unexact += _unexact(edit, approximate=approximate)
         elif edit.digest:
             raise NotExportable(
@@ -140,7 +140,7 @@ def export_checkpoint(
             "format": FORMAT,
             **found,
             "prompts_from": "random token rows, seed 0" if prompts is None else "texts given",
-            "prompt_ids": rows,
+            "prompt_ids": [" ".join(map(str, ids)) for ids in rows],
             "dtype": str(next(lm.model.parameters()).dtype).removeprefix("torch."),
             "family_from": lm.model.config.model_type,
             "family_to": family,
@@ -150,7 +150,7 @@ def export_checkpoint(
             "biases": sorted(f"{site}.bias" for site, shift in change.shifts.items() if bool(shift.any())),
             "system_text": lm.system,
             "runtimes": row(family),
-            "warnings": bias_warnings(family) if change.shifts else [],
+            "warnings": [*_drowned(found), *(bias_warnings(family) if change.shifts else [])],
             **(record or {}),
         }
         write_text(folder / "README.md", card(certificate))
@@ -212,6 +212,15 @@ def compared(lm: LanguageModel, again: LanguageModel, change: Change, rows: list
     if change.approximate:
         found["against_the_shift_at_every_position"] = _numbers(proof)
     return found
+
+
+def _drowned(found: Mapping[str, Any]) -> list[str]:
+    if found["approximate_because"] or found["mean_logit_difference"] <= found["effect"] / 2:
+        return []
+    return [
+        f"the edit moves logits by {found['effect']:.3g} on average and rounding by {found['mean_logit_difference']:.3g}: in this "
+        "precision little of it is left; export in a finer one"
+    ]
 
 
 def _numbers(one: Comparison) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def folded_bias(module: Any, shift: Tensor) -> Tensor:
         NotExportable: a module that is neither, or whose weight is quantized.
     """
     weight = weight_of(module)
-    added = weight.detach().double().cpu() @ shift.detach().double().cpu()
+    added = weight.detach().cpu().double() @ shift.detach().cpu().double()
     if module.bias is not None:
-        added = added + module.bias.detach().double().cpu()
+        added = added + module.bias.detach().cpu().double()
     kept: Tensor = module.weight
     return added.to(kept.device, kept.dtype)
 

@@ -132,7 +132,11 @@ def test_a_configuration_that_drops_the_biases_is_found(out, capsys):
 
 
 def test_a_damaged_certificate_fails(out, capsys):
-    for text, said in (("{", "not JSON"), ("{}", "format 1"), ('{"format": 1}', "lacks 'files'")):
+    for text, said in (
+        ("{", "not JSON"),
+        ("{}", "format 1"),
+        ('{"format": 1}', "'files' of the certificate is missing"),
+    ):
         (out / "certificate.json").write_text(text)
         assert said in failure(capsys, out)
 
@@ -144,6 +148,10 @@ def test_what_cannot_be_compared_is_said(made, out, planted, capsys):
     assert "not verified: comparison: no model folder at" in capsys.readouterr().out
     assert verify(out, "--base", made / "base") == 0
     assert "verified: comparison: exact" in capsys.readouterr().out
+    nested = base["fingerprint"].replace(":-:-", ":0123456789abcdef:-")
+    edit_certificate(out, base={**base, "fingerprint": nested})
+    assert verify(out, "--base", made / "base") == 0
+    assert "not verified: comparison: it was exported from another method's handle" in capsys.readouterr().out
     edit_certificate(out, base=base, detoxifier=None)
     assert verify(out) == 0
     assert (

@@ -52,6 +52,9 @@ def export(lm, directory, **options):
     return export_checkpoint(lm, directory, card=lambda certificate: "card", **options)
 
 
+FEW = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 kind3"]
+
+
 def logits(lm, ids, mask):
     told = {} if lm.model.config.model_type in ("bloom", "mpt", "opt", "falcon") else {"position_ids": positions(mask)}
     with torch.no_grad(), lm.announced(ids, mask):
@@ -73,7 +76,7 @@ def padded():
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(one, marks=() if one in IN_THE_SUITE else pytest.mark.evidence)
+        pytest.param(one, marks=pytest.mark.slow if one in IN_THE_SUITE else pytest.mark.evidence)
         for one in FAMILIES
         if one not in WITHOUT_A_SLOT
     ],
@@ -138,11 +141,21 @@ def test_what_is_folded_is_w_d_in_float64(tmp_path):
             assert np.abs(expected).max() > 0
 
 
+def test_a_quantized_weight_is_named():
+    class Linear8bit(torch.nn.Linear):
+        pass
+
+    module = Linear8bit(4, 3)
+    module.weight = torch.nn.Parameter(torch.ones(3, 4, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(NotExportable, match=r"Linear8bit is no plain linear module \(quantized\?\)"):
+        folded_bias(module, torch.ones(4))
+
+
 def test_biases_that_are_opened_beside_are_zero_and_tied_weights_stay_tied(tmp_path):
     lm = model_of("llama", tie_word_embeddings=True)
     assert lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
     with lm.edited(shift_of(lm, heads=(1,))) as safe:
-        export(safe, tmp_path / "out")
+        export(safe, tmp_path / "out", prompts=FEW)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert model.config.attention_bias is True
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -161,7 +174,7 @@ def test_the_model_in_memory_is_untouched(tmp_path):
         config, random = lm.model.config.to_dict(), torch.get_rng_state()
         edit = shift_of(lm)
         with lm.edited(edit) as safe:
-            export(safe, tmp_path / family)
+            export(safe, tmp_path / family, prompts=FEW)
             with pytest.raises(OutputError):
                 export(safe, tmp_path)
         assert torch.equal(torch.get_rng_state(), random)
@@ -177,14 +190,14 @@ def test_the_published_mistake_is_caught(tmp_path, monkeypatch):
     lm = model_of("gpt2")
     monkeypatch.setattr(folding, "folded_bias", lambda module, shift: (module.bias.detach() + shift.float()).clone())
     with lm.edited(shift_of(lm)) as safe, pytest.raises(NotExportable, match="more than rounding explains"):
-        export(safe, tmp_path / "out")
+        export(safe, tmp_path / "out", prompts=FEW)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_bias_that_would_be_dropped_is_caught(tmp_path):
     lm = model_of("llama")
     with lm.edited(shift_of(lm)) as safe:
-        export(safe, tmp_path / "out")
+        export(safe, tmp_path / "out", prompts=FEW)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     (tmp_path / "out" / "config.json").write_text(json.dumps({**config, "attention_bias": False}))
     with pytest.raises(NotExportable, match=r"8 unexpected keys \(first: model.layers.0.self_attn.k_proj.bias\)"):
@@ -228,7 +241,7 @@ def test_adapters_and_several_shifts_go_in_together(family, order, tmp_path):
         for site, total in change.shifts.items():
             parts = [edit.input_shifts[site].double() for edit in edits if edit.input_shifts]
             assert torch.equal(total, parts[0] + parts[1])
-        certificate = export(safe, tmp_path / "out")
+        certificate = export(safe, tmp_path / "out", prompts=FEW)
         again = LanguageModel.from_pretrained(tmp_path / "out", device="cpu")
         assert float((logits(safe, *padded()) - logits(again, *padded())).abs().max()) <= 1e-5
     assert len(certificate["merged"]) == 1
@@ -250,6 +263,15 @@ def test_other_precisions_keep_their_bound(dtype, family, tmp_path):
     assert certificate["mean_logit_difference"] < certificate["effect"] / 5
 
 
+def test_an_edit_that_drowns_in_rounding_is_warned_of(tmp_path):
+    lm = model_of("llama")
+    lm.model.to(torch.bfloat16)
+    lm.model.config.dtype = torch.bfloat16
+    with lm.edited(shift_of(lm, size=1e-4)) as safe:
+        (warning,) = export(safe, tmp_path / "out", prompts=FEW)["warnings"]
+    assert "little of it is left" in warning
+
+
 @pytest.mark.parametrize("positions", ["generation", "last"])
 def test_a_shift_at_some_positions_is_exported_only_where_asked(positions, tmp_path):
     lm = model_of("llama")
@@ -259,7 +281,7 @@ def test_a_shift_at_some_positions_is_exported_only_where_asked(positions, tmp_p
         ):
             export(safe, tmp_path / "out")
         assert not list(tmp_path.iterdir())
-        certificate = export(safe, tmp_path / "out", approximate=True)
+        certificate = export(safe, tmp_path / "out", approximate=True, prompts=FEW)
     assert certificate["semantics"] == "approximate"
     assert positions in certificate["approximate_because"][0]
     assert (
@@ -295,6 +317,7 @@ def test_what_is_neither_weights_nor_a_shift_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_comparison_sees_padding_positions_and_nan():
     lm = model_of("llama")
     rows = prompt_rows(lm, None)
