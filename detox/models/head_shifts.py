@@ -103,7 +103,10 @@ def _install_shift(edit: Edit, model: Any, *, vectors: dict[str, Tensor]) -> Ite
         for site, vector in vectors.items():
             module = model.get_submodule(site)
             reference = next(module.parameters())
-            flat = vector.to(reference.device, reference.dtype if reference.is_floating_point() else model.dtype)
+            device = (
+                model.device if reference.is_meta else reference.device
+            )  # offloaded weights come when they are needed
+            flat = vector.to(device, reference.dtype if reference.is_floating_point() else model.dtype)
             handle = module.register_forward_pre_hook(_shifter(edit, model, site, flat, measured))
             stack.callback(handle.remove)
         yield
