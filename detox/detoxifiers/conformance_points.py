@@ -230,10 +230,12 @@ def silence_is_an_error(case: Case) -> str | None:
         if not hooked:
             return "the method hooks no module"
         for attempt in (lambda: safe.generate(case.prompts[:1], _TEXT), lambda: case.logprobs(safe)):
-            with unhooked(case.lm, hooked[0].sites[0]):
+            with unhooked(case.lm, hooked[0].sites[0]) as came_back:
                 try:
                     attempt()
                 except HookNeverFired:
+                    continue
+                if came_back():  # an edit that is taken off for a moment, for a gate to be asked, is put on anew
                     continue
             raise ConformanceError("with its hook taken away, the method silently became the base model")
         safe.generate(case.prompts[:1], _TEXT)

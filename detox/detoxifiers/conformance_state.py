@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,28 +82,30 @@ class ThrownOnPurposeError(RuntimeError):
 
 @contextmanager
 def exploding(lm: LanguageModel) -> Iterator[None]:
-    """The model raises at the end of its next forward pass, with everything that was installed still installed."""
+    """The model raises early in its next forward pass, with everything that was installed still installed.
+
+    Early, since what only reads need not run it to its end.
+    """
 
     def raise_it(module: Any, args: Any, output: Any) -> None:
         raise ThrownOnPurposeError("thrown by the conformance suite")
 
-    handles = [m.register_forward_hook(raise_it) for m in (lm.model, lm.model.base_model)]
+    handle = lm.model.get_input_embeddings().register_forward_hook(raise_it)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 @contextmanager
-def unhooked(lm: LanguageModel, site: str) -> Iterator[None]:
-    """A block in which one module has lost its hooks."""
+def unhooked(lm: LanguageModel, site: str) -> Iterator[Callable[[], bool]]:
+    """A block in which one module has lost its hooks; yields whether they have come back since."""
     module = lm.model.get_submodule(site)
     kept = {name: dict(getattr(module, name)) for name in ("_forward_pre_hooks", "_forward_hooks")}
     for name in kept:
         getattr(module, name).clear()
     try:
-        yield
+        yield lambda: any(getattr(module, name) for name in kept)
     finally:
         for name, hooks in kept.items():
             getattr(module, name).update(hooks)

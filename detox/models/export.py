@@ -124,6 +124,10 @@ def export_checkpoint(
     lm.require_current()
     if getattr(lm.model, "is_quantized", False):
         raise NotExportable("the model's weights are quantized; load it without quantization and export from that")
+    if any(parameter.is_meta for parameter in lm.model.parameters()):
+        raise NotExportable(
+            "some weights are offloaded; load the whole model (device='cpu' will do) and export from that"
+        )
     change = change_of(lm, approximate=approximate)
     tokenizer = with_system(lm)
     rows = prompt_rows(lm, prompts)

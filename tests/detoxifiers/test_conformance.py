@@ -56,6 +56,22 @@ def test_a_dtype_or_family_that_does_not_exist_is_one_line():
         check_detoxifier(ITI(), family="lama")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positions": "generation"},
+        {"positions": "last"},
+        {"direction": "pca", "selection": "threshold", "threshold": 0.55},
+        {"direction": "probe", "selection": "all", "kl_budget": 0.3},
+        {"gate": "probe", "false_triggers": 0.5},
+    ],
+    ids=str,
+)
+def test_every_kind_of_iti_keeps_the_contract(settings):
+    report = check_detoxifier(ITI(**{"num_heads": 4, "strength": 2.0, **settings}))
+    assert [point.outcome for point in report.points] == ["kept"] * 9
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_prompting_keeps_the_contract_and_names_what_does_not_apply(family):
     report = check_detoxifier(Prompting(text="topic1 says kind1 kind2 "), family=family)
