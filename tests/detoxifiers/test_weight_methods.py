@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
@@ -20,6 +21,8 @@ from detox.data.projections import preference_dataset
 from detox.detoxifiers import ITI, check_detoxifier, make
 from detox.detoxifiers.planted import FAMILIES
 from detox.errors import BaseMismatch, ConformanceError, DataError, DetoxError, InputError, NotExportable, UnknownName
+from detox.models import Edit
+from detox.models.edits import nothing
 from detox.models.twins import twin
 from tests.conftest import REPOSITORY
 
@@ -107,19 +110,24 @@ def test_export_is_a_plain_checkpoint_with_a_certificate(name, strength, fitted,
     assert not torch.allclose(logits(planted.lm, ids), logits(again, ids), atol=1e-3)
 
 
-def test_what_is_no_change_of_weights_is_not_exported(fitted, planted, tmp_path):
+def test_a_shift_beneath_goes_in_as_a_bias_and_what_is_neither_is_refused(fitted, planted, ids, tmp_path):
     iti = ITI(num_heads=2, strength=1.0).fit(planted.lm, planted.contrasts)
+    forced = copy.copy(fitted["sft"])
+    forced.allow_base_mismatch = True
     with iti.applied(planted.lm) as shifted:
-        forced = type(fitted["sft"])(
-            **vars(METHODS["sft"]),
-        )
-        forced.allow_base_mismatch = True
-        forced.tensors_, forced.config_, forced.record_, forced.fitted_on_ = (
-            getattr(fitted["sft"], key) for key in ("tensors_", "config_", "record_", "fitted_on_")
-        )
-        with pytest.raises(NotExportable, match="no change of weights"):
-            forced.export(shifted, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        certificate = forced.export(shifted, tmp_path / "out")
+        with forced.applied(shifted) as both:
+            here = logits(both, ids)
+    assert certificate.max_logit_difference <= certificate.bound
+    again = LanguageModel.from_pretrained(tmp_path / "out")
+    assert torch.allclose(here, logits(again, ids), atol=1e-5)
+    assert again.model.config.attention_bias
+    with (
+        planted.lm.edited(Edit("other", "something", nothing)) as other,
+        pytest.raises(NotExportable, match="no change of weights and no constant shift"),
+    ):
+        forced.export(other, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):
