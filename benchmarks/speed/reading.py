@@ -1,6 +1,6 @@
 """Reading all heads at the last token of each text: against the loops that are published, and against the bare forward pass.
 
-    python benchmarks/speed/reading.py            # about 5 minutes on one free core; needs pip install pyvene for two of the arms
+    python benchmarks/speed/reading.py            # about 2 minutes on one free core; needs pip install pyvene for two of the arms
     python benchmarks/speed/reading.py --quick    # seconds; writes no record
 
 Arms that are timed beside ours:
@@ -13,8 +13,9 @@ Arms that are timed beside ours:
     forward     the model without its output head, on the same batches, nothing read
 
 `speedup` is their time over ours, so .95 is the target beside `forward`: at least 95 % of its throughput. Time is that of the
-process (CPU seconds) on one thread, which a neighbour's load moves least. `memory` is what reading adds to the peak of a fresh
-process, for some texts and for ten times as many, with the result in memory and in a mapped file; `result_mib` is its own size.
+process (CPU seconds) on one thread, which a neighbour's load moves least, and which fewer pairs are enough for. `memory` is the
+peak of a fresh process after some texts and after ten times as many, with the result in memory and in a mapped file, whose pages
+count where they are touched; `more_mib` is what the second reading added, `more_result_mib` what its result is larger by.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,12 +35,13 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measure import PAIRS, extra_memory, interleaved, peak_mib, write_record
+from measure import interleaved, peak_mib, write_record
 from models import SIZES, build, text
 
 TARGETS = {"hooks": 5.0, "published": 5.0, "collect": 5.0, "forward": 0.95}
-TEXTS = {"1M": 200, "10M": 60}
-MEMORY = {"texts": (200, 2000), "size": "1M"}
+TEXTS = {"1M": 100, "10M": 40}
+PAIRS = 9
+MEMORY = {"texts": (300, 3000), "size": "1M"}
 
 
 def comments(count: int, size: str) -> list[str]:
@@ -112,7 +115,9 @@ def pyvene_arms(model: Any, layers: int, one_by_one: Callable[..., Any]) -> dict
 
     def published(ids: Any) -> Any:
         output = around({"input_ids": ids, "output_hidden_states": True})[1]
-        if output.hidden_states:  # pyvene 0.1.8 takes transformers' own hooks for them off, which spares this arm the work
+        if (
+            output.hidden_states
+        ):  # pyvene 0.1.8 takes transformers' own hooks for them off, which spares this arm the work
             torch.stack(output.hidden_states).squeeze().numpy()
         heads = torch.stack([torch.stack(collector.states) for collector in collectors]).squeeze(1)
         for collector in collectors:
@@ -159,28 +164,27 @@ def compare(size: str, *, count: int, pairs: int) -> dict[str, Any]:
     return result
 
 
-def memory(size: str, counts: tuple[int, int], *, repeats: int) -> dict[str, Any]:
+def memory(place: str) -> dict[str, Any]:
+    """Peaks of a fresh process after reading some texts and ten times as many."""
+    size, counts = str(MEMORY["size"]), MEMORY["texts"]
     hidden, layers, *_ = SIZES[size]
-    figures: dict[str, Any] = {}
-    for place in ("memory", "file"):
-        for count in counts:
-            used = extra_memory(__file__, ["--arm", place, "--count", str(count)], repeats=repeats)
-            figures[f"{place}, {count} texts"] = {**used, "result_mib": round(count * layers * hidden * 4 / 2**20, 1)}
-    return figures
+    done = subprocess.run([sys.executable, __file__, "--arm", place], capture_output=True, text=True, check=True)
+    few, many = (float(line) for line in done.stdout.split())
+    result = (counts[1] - counts[0]) * layers * hidden * 4 / 2**20
+    return {"texts": counts, "peaks_mib": [few, many], "more_mib": many - few, "more_result_mib": round(result, 1)}
 
 
-def work(place: str, count: int, *, nothing: bool) -> None:
-    """One arm of the comparison of memory; the process prints its peak."""
+def work(place: str) -> None:
     from detox import LanguageModel
     from detox.models.activations import read_heads
 
     size = str(MEMORY["size"])
-    lm, texts = LanguageModel(*build(size)), comments(count, size)
-    read_heads(lm, texts[:40], use_baukit=False)
+    lm = LanguageModel(*build(size))
     with tempfile.TemporaryDirectory() as folder:
-        if not nothing:
-            read_heads(lm, texts, use_baukit=False, out=None if place == "memory" else Path(folder) / "heads.npy")
-        print(peak_mib())
+        for count in MEMORY["texts"]:
+            out = None if place == "memory" else Path(folder) / f"{count}.npy"
+            read_heads(lm, comments(count, size), use_baukit=False, out=out)
+            print(round(peak_mib(), 1))
 
 
 def main() -> None:
@@ -189,13 +193,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny model and two pairs; writes no record")
     parser.add_argument("--arm", choices=["memory", "file"], help=argparse.SUPPRESS)
-    parser.add_argument("--count", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--no_work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--output_dir", default="benchmarks/results/speed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.arm:
-        work(arguments.arm, arguments.count, nothing=arguments.no_work)
+        work(arguments.arm)
         return
     if arguments.quick:
         result = compare("tiny", count=20, pairs=2)
@@ -211,7 +213,7 @@ def main() -> None:
         "pyvene": pyvene,
         "clock": "CPU seconds of the process, one thread",
         "sizes": sizes,
-        "memory": memory(str(MEMORY["size"]), MEMORY["texts"], repeats=2),
+        "memory": {place: memory(place) for place in ("memory", "file")},
     }
     write_record("reading", figures, output_dir=arguments.output_dir)
 
