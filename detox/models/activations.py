@@ -20,10 +20,7 @@ from detox.models.reading import Keep, Out, Site, chosen_numbers, own_hooks, rea
 
 try:
     from baukit import TraceDict
-except (
-    ImportError,
-    RuntimeError,
-):  # not installed, or the torchvision that it wants is missing or made for another torch
+except (ImportError, RuntimeError):  # not installed, or its torchvision is missing or made for another torch
     TraceDict = None
 
 
