@@ -22,7 +22,6 @@ import numpy as np
 from detox.data.records import group_names
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import MEANS, UNGROUPED, SafetyScoreTask
-from detox.evaluation.understanding import labelled
 from detox.models import LanguageModel, token_logprobs
 from detox.statistics import Estimate, Floats, bootstrap_weights, roc_auc, weighted_aucs
 
