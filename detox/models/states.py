@@ -3,49 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from detox.errors import InputError
-from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.errors import UnsupportedModel
 from detox.models.language_model import LanguageModel
-from detox.models.running import evaluating, halving
-from detox.models.tokenization import encode_texts, pad_rows, pad_token
+from detox.models.reading import Out, Site, chosen_numbers, read_last_tokens
 
 
-def last_states(lm: LanguageModel, texts: Sequence[str], *, batch_size: int = 32) -> Tensor:
+def last_states(lm: LanguageModel, texts: Sequence[str], *, batch_size: int | None = None) -> Tensor:
     """The last layer's state (after the final norm) at each text's last token.
 
     Args:
         lm: the handle; its prefix is put before each text, its edits act.
         texts: a text longer than the model's context is read at its last token with as much before it as fits.
-        batch_size: texts at once.
+        batch_size: texts at once; None takes as many as make up a fixed number of tokens.
 
     Returns:
         (texts, hidden) float32, on the CPU.
+
+    Raises:
+        InputError: no texts, a text without tokens, or a state that holds NaN or infinity.
     """
-    lm.require_current()
-    limit = context_length(lm.model)
-    rows = [row[-limit:] if limit else row for row in encode_texts(lm.tokenizer, [lm.prefix + text for text in texts])]
-    empty = next((index for index, row in enumerate(rows) if not row), None)
-    if empty is not None:
-        raise InputError(f"text {empty} has no tokens; expected at least one")
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    result: list[Tensor] = [torch.empty(0)] * len(rows)
+    name = next(name for name, module in lm.model.named_modules() if module is lm.model.base_model)
+    site = Site(name, "output", "the last layer after the norm")
+    return read_last_tokens(lm, texts, [site], (_hidden_size(lm.model),), batch_size=batch_size)[:, 0]
 
-    def read(batch: list[int]) -> list[tuple[int, Tensor]]:
-        ids, mask = pad_rows(
-            [rows[i] for i in batch], side="right", fill=pad_token(lm.tokenizer), device=lm.model.device
+
+def residual_states(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    dtype: torch.dtype | str = torch.float32,
+    out: Out = None,
+) -> Tensor:
+    """The residual stream at each text's last token: what enters the first layer, and what each layer leaves.
+
+    The entries are those of transformers' `output_hidden_states`, but for the last: transformers gives it after the final
+    norm, here it is what the last layer leaves, like all others. With the norm: `last_states`.
+
+    Args:
+        lm: the handle; its prefix is put before each text, its edits act.
+        texts: a text longer than the model's context is read at its last token with as much before it as fits.
+        layers: entries to read, in this order: 0 is what enters the first layer (embeddings), k what k layers have made of
+            it. None reads all. The model runs no farther than the last of them needs.
+        batch_size: texts at once; None takes as many as make up a fixed number of tokens.
+        dtype: of the result; "own" is the model's.
+        out: a path that ends in .npy, or an array of the result's shape; see `detox.models.activations.read_heads`.
+
+    Returns:
+        (texts, entries, hidden) on the CPU; entries are layers + 1 where none are chosen.
+
+    Raises:
+        UnsupportedModel: a family whose layers are not one list of modules.
+        InputError: no texts, a text without tokens, an entry that the model does not have, or NaN or infinity (says where).
+    """
+    names = _layer_names(lm.model)
+    chosen = chosen_numbers(layers, len(names) + 1, "entry of the residual stream")
+    sites = [
+        Site(names[0], "input", "what enters the first layer")
+        if entry == 0
+        else Site(names[entry - 1], "output", f"the residual stream after layer {entry - 1}")
+        for entry in chosen
+    ]
+    shape = (_hidden_size(lm.model),)
+    return read_last_tokens(lm, texts, sites, shape, batch_size=batch_size, dtype=dtype, out=out)
+
+
+def _hidden_size(model: Any) -> int:
+    return int(model.config.hidden_size)
+
+
+def _layer_names(model: Any) -> list[str]:
+    """Names of the decoder layers: the outermost list of as many modules as the configuration has layers."""
+    count = model.config.num_hidden_layers
+    lists = [n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
+        raise UnsupportedModel(
+            f"{type(model).__name__} has no list of {count} layers, so its residual stream cannot be read"
         )
-        with announced(lm.model, Announcement(mask, mask.sum(-1))):
-            output = lm.model.base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-        last = output.last_hidden_state[torch.arange(len(batch), device=ids.device), mask.sum(-1) - 1]
-        return list(zip(batch, last.float().cpu(), strict=True))
-
-    with torch.no_grad(), evaluating(lm.model):
-        for start in range(0, len(order), batch_size):
-            for index, state in halving(read, order[start : start + batch_size], state_of(lm.model).incidents):
-                result[index] = state
-    return torch.stack(result)
+    outermost = min(lists, key=lambda name: name.count("."))
+    return [f"{outermost}.{layer}" for layer in range(count)]

@@ -47,11 +47,14 @@ def pad_token(tokenizer: Any) -> int:
     return 0
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
-    """Ids of each text, begun with the tokenizer's own BOS if it has that habit; never doubled, never closed with an EOS."""
+def encode_texts(tokenizer: Any, texts: Sequence[str], *, special: bool = True, first: int = 0) -> list[list[int]]:
+    """Ids of each text, begun with the tokenizer's own BOS if it has that habit; never doubled, never closed with an EOS.
+
+    `first` is the number of the first text, for errors, where these are part of many.
+    """
     if not texts:
         return []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(texts, start=first):
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(
                 f"text {index} holds a lone surrogate, which no tokenizer can encode; expected valid Unicode"
