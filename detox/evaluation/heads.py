@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detox.data.subsets import unique_texts
 from detox.errors import InputError, MissingData
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.evaluation.tasks import HeadProbeTask

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detox.data.records import group_names
+from detox.data.subsets import labelled
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import MEANS, UNGROUPED, SafetyScoreTask
 from detox.models import LanguageModel, token_logprobs

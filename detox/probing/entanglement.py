@@ -5,14 +5,15 @@
 A number alone says little. n directions in d < n dimensions cannot all be orthogonal: the largest of all cosines is at least
 sqrt((n - d) / (d (n - 1))), Welch's bound (1974). For n <= d they can, and random directions are the thing to compare with: E_i
 of random directions has the expectation that `random_largest_cosine` gives. Directions that are estimated from activations share
-more than random ones even where there is nothing to estimate, because activations spread along few axes; the measurement therefore
-also gives E_i of directions for shuffled labels.
+more than random ones even where there is nothing to estimate, because activations spread along few axes. The measurement therefore
+also gives E_i of directions for shuffled labels, and cosines in coordinates in which the activations spread alike along all axes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +22,10 @@ from detox.errors import InputError, UnknownName
 from detox.statistics import bootstrap_weights
 
 Floats = NDArray[np.float64]
-KINDS = ("means", "joint")
+KINDS = ("means", "joint", "whitened")
 DRAWS = 200
 SHUFFLES = 50
+_NUMBERS_AT_ONCE = 2**26  # of activations that are looked at together
 
 
 def welch_bound(n: int, d: int) -> float:
@@ -81,7 +83,8 @@ def direction_maps(features: NDArray[np.bool_], weights: Floats, *, kind: str = 
         weights: (..., texts) how often each text counts.
         kind: "means": mean of the texts with the feature minus mean of those without, the direction that ITI shifts along.
             "joint": coefficients of a least-squares regression of the activation on all features at once: what a feature moves
-            while the others are held, so that features that come together are not entangled for that alone.
+            while the others are held, so that features that come together are not entangled for that alone. "whitened": as
+            "means"; it is the activations that are others, see `whitened`.
 
     Raises:
         UnknownName: another kind.
@@ -89,7 +92,7 @@ def direction_maps(features: NDArray[np.bool_], weights: Floats, *, kind: str = 
     if kind not in KINDS:
         raise UnknownName("kind of direction", kind, KINDS)
     z = features.astype(np.float64)
-    if kind == "means":
+    if kind != "joint":
         with np.errstate(invalid="ignore", divide="ignore"):
             sides = [(side.T * weights[..., None, :]) for side in (z, 1 - z)]
             first, second = (side / side.sum(-1, keepdims=True) for side in sides)
@@ -164,35 +167,64 @@ def measure_entanglement(
     """
     if len(features) < 2:
         raise InputError(f"{len(features)} feature has no other to be entangled with; expected at least 2")
-    n, sites, dimensions = activations.shape
+    n, sites, _ = activations.shape
     z = np.stack(list(features.values()), axis=1)
-    x = activations.reshape(n, -1).astype(np.float64)
-    x = x - x.mean(0)  # directions do not depend on it; their arithmetic is better
-
-    def directions(maps: Floats) -> Floats:
-        return np.moveaxis((maps @ x).reshape(z.shape[1], sites, dimensions), 0, 1)
-
-    v = directions(direction_maps(z, np.ones(n), kind=kind))
-    found = np.abs(cosines(v))
-    found[:, np.arange(z.shape[1]), np.arange(z.shape[1])] = -np.inf
+    rng = np.random.default_rng([seed, n])
+    plain = direction_maps(z, np.ones(n), kind=kind)
     resampled = [
-        largest_cosines(directions(direction_maps(z, weights[groups], kind=kind)))[:, 0]
+        direction_maps(z, weights[groups], kind=kind)
         for chunk in bootstrap_weights(int(groups.max()) + 1, draws=draws)
         for weights in chunk
     ]
-    rng = np.random.default_rng([seed, n])
-    maps = direction_maps(z, np.ones(n), kind=kind)
-    null = np.stack([largest_cosines(directions(maps[:, rng.permutation(n)]))[:, 0] for _ in range(shuffles)])
-    low, high = np.nanquantile(np.stack(resampled), [0.025, 0.975], axis=0)
-    largest = found.max(-1)
-    return Entanglement(
-        names=tuple(features),
-        dimensions=dimensions,
-        largest=largest,
-        mean=np.where(np.isinf(found), 0, found).sum(-1) / (z.shape[1] - 1),
-        partner=found.argmax(-1).astype(np.int64),
-        low=low,
-        high=high,
-        shuffled=null.mean(0),
-        p=(1 + (null >= largest[:, 0] - 1e-12).sum(0)) / (1 + shuffles),
+    null = [plain[:, rng.permutation(n)] for _ in range(shuffles)]
+    block = max(1, _NUMBERS_AT_ONCE // activations[:, 0].size)
+    parts = [
+        _measure_block(activations[:, start : start + block], kind, plain, resampled, null)
+        for start in range(0, sites, block)
+    ]
+    largest, mean, partner, low, high, shuffled, p = (np.concatenate(values) for values in zip(*parts, strict=True))
+    dimensions = activations.shape[2]
+    return Entanglement(tuple(features), dimensions, largest, mean, partner, low, high, shuffled, p)
+
+
+def whitened(activations: NDArray[Any]) -> Floats:
+    """(texts, sites, dimensions) centred, and turned so that each site's covariance is the identity.
+
+    A thousandth of the mean variance is added to it, for sites with more dimensions than texts.
+    """
+    x = activations.astype(np.float64) - activations.mean(0, dtype=np.float64)
+    covariance = np.einsum("nsd,nse->sde", x, x, optimize=True) / len(x)
+    ridge = 1e-3 * np.trace(covariance, axis1=1, axis2=2) / x.shape[2]
+    values, vectors = np.linalg.eigh(covariance + ridge[:, None, None] * np.eye(x.shape[2]))
+    root = np.where(values > 0, np.maximum(values, 1e-300) ** -0.5, 0.0)
+    return np.asarray(np.einsum("nsd,sde,se,sfe->nsf", x, vectors, root, vectors, optimize=True))
+
+
+def _measure_block(
+    activations: NDArray[np.float32], kind: str, plain: Floats, resampled: list[Floats], null: list[Floats]
+) -> tuple[NDArray[Any], ...]:
+    n, sites, _ = activations.shape
+    if kind == "whitened":
+        x = whitened(activations).reshape(n, -1)
+    else:
+        x = activations.reshape(n, -1).astype(np.float64)
+        x = x - x.mean(0)  # directions do not depend on it; their arithmetic is better
+
+    def directions(maps: Floats) -> Floats:
+        return np.moveaxis((maps @ x).reshape(len(plain), sites, -1), 0, 1)
+
+    found = np.abs(cosines(directions(plain)))
+    own = np.eye(len(plain), dtype=bool)
+    largest = np.where(own, -np.inf, found).max(-1)
+    drawn = np.stack([largest_cosines(directions(maps))[:, 0] for maps in resampled])
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    chance = np.stack([largest_cosines(directions(maps))[:, 0] for maps in null])
+    return (
+        largest,
+        np.where(own, 0, found).sum(-1) / (len(plain) - 1),
+        np.where(own, -np.inf, found).argmax(-1).astype(np.int64),
+        low,
+        high,
+        chance.mean(0),
+        (1 + (chance >= largest[:, 0] - 1e-12).sum(0)) / (1 + len(null)),
     )

@@ -62,7 +62,7 @@ def best_accuracy_null(
 
 
 def adjusted_p(accuracy: Floats, null: Floats) -> Floats:
-    """p of each site against the largest of all sites under the null, the data counted among the shuffles; shape of `accuracy`."""
+    """Each site's p against the largest of all sites under the null, the data counted among the shuffles; shape of `accuracy`."""
     beyond = len(null) - np.searchsorted(np.sort(null), accuracy - 1e-12, side="left")
     return np.asarray((1 + beyond) / (1 + len(null)), dtype=np.float64)
 

@@ -129,9 +129,7 @@ def compare_tails(
     seeds = _over_models(a, b, threshold)
     tests = {}
     for number, name in enumerate(STATISTICS):
-        one, other = (
-            _estimate(v[number], r[:, number], len(sizes)) for v, r in zip(values, resampled, strict=True)
-        )
+        one, other = (_estimate(v[number], r[:, number], len(sizes)) for v, r in zip(values, resampled, strict=True))
         gain = values[1][number] - values[0][number]
         apart = _estimate(gain, resampled[1][:, number] - resampled[0][:, number], len(sizes))
         null = exchanged[:, number]
