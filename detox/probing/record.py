@@ -111,12 +111,12 @@ def plain(value: Any) -> Any:
 
 def _site_card(site: SiteProbes) -> dict[str, Any]:
     layer, head = site.best
-    ends = (site.accuracy, site.low, site.high)
+    accuracy, low, high = (float(end[layer, head]) for end in (site.accuracy, site.low, site.high))
     return {
         "best": {
             "layer": layer,
             "head": head,
-            "accuracy": Estimate(*(float(end[layer, head]) for end in ends), len(site.margins)),
+            "accuracy": Estimate(accuracy, low, high, len(site.margins)),
             "p": site.p[layer, head],
             "auc": site.best_auc,
             "explained": {
@@ -173,5 +173,5 @@ def _site(card: dict[str, Any], arrays: dict[str, Any], kind: str) -> SiteProbes
 
 
 def _estimate(value: dict[str, Any]) -> Estimate:
-    known = {f.name: math.nan if value[f.name] is None else value[f.name] for f in fields(Estimate)}
+    known: dict[str, Any] = {f.name: math.nan if value[f.name] is None else value[f.name] for f in fields(Estimate)}
     return Estimate(**known)
