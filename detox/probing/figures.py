@@ -87,25 +87,29 @@ def label_text(label: str) -> str:
 
 
 def _heat_maps(sides: Sides) -> Any:
-    columns = max(len(side) for side in sides.values())
-    layers, heads = (max(b.heads.accuracy.shape[axis] for s in sides.values() for b in s) for axis in (0, 1))
-    height = min(6.0, max(2.2, 0.9 + 0.28 * layers))
-    figure, grid = figure_grid(len(sides), columns, width=min(6.5, max(2.6, 1.2 + 0.3 * heads)), height=height)
-    values = [base.heads.accuracy for side in sides.values() for base in side]
-    top = max(float(one.max()) for one in values)
+    # A row a way of training and a column a seed; without seeds, side by side.
+    rows = [[(label, base) for base in side] for label, side in sides.items()]
+    if all(len(row) == 1 for row in rows):
+        everyone = [row[0] for row in rows]
+        rows = [everyone[start : start + 4] for start in range(0, len(everyone), 4)]
+    shapes = [base.heads.accuracy.shape for row in rows for _, base in row]
+    layers, heads = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    panel = (min(6.5, max(2.6, 1.2 + 0.3 * heads)), min(6.0, max(2.4, 0.9 + 0.28 * layers)))
+    figure, grid = figure_grid(len(rows), max(map(len, rows)), width=panel[0], height=panel[1])
+    top = max(float(base.heads.accuracy.max()) for row in rows for _, base in row)
     image = None
-    for row, (label, side) in zip(grid, sides.items(), strict=True):
-        for axes in row[len(side) :]:
+    for panels, row in zip(grid, rows, strict=True):
+        for axes in panels[len(row) :]:
             axes.set_visible(False)
-        for number, (axes, base) in enumerate(zip(row, side, strict=False)):
+        for axes, (label, base) in zip(panels, row, strict=False):
             image = _heat_map(axes, base, top)
+            side = sides[label]
+            number = [one is base for one in side].index(True)
             seed = f", {number + 1} of {len(side)}" if len(side) > 1 else ""
             axes.set_title(label_text(label) + seed, fontsize=9)
-        row[0].set_ylabel("layer")
-    for axes in grid[-1]:
-        axes.set_xlabel("head")
-    figure.colorbar(image, ax=grid, label="accuracy on held-out texts", shrink=0.8)
-    figure.suptitle("squares: the best head, and the best tenth; ×: not better than chance", fontsize=8)
+        panels[0].set_ylabel("layer")
+    figure.colorbar(image, ax=grid, label="held-out accuracy", shrink=0.8)
+    figure.supxlabel("head\nthick square: the best; thin: the best tenth\n×: not better than chance", fontsize=8)
     return figure
 
 

@@ -21,7 +21,7 @@ from detox.statistics import Estimate
 
 _STRONGEST = 3.0  # sigma at which a colour is full
 _CAPTIONS = {
-    "heads": "Accuracy of a linear probe on each head. Read the numbers in the tables below.",
+    "heads": "Accuracy of a linear probe on each head, on held-out texts. Its numbers are in probing.json.",
     "layers": "Accuracy of a linear probe on the residual stream, layer by layer.",
     "distribution": "Distribution of the heads' accuracies. A fat right tail is a curve that stays above the others on the right.",
     "entanglement": "How much the direction of toxicity shares with that of the feature nearest to it: 0 nothing, 1 all. "
@@ -37,11 +37,12 @@ _STYLE = """
 body { margin: 0 auto; max-width: 64rem; padding: 1rem; color: var(--ink); background: var(--page); font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
-figure img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .3rem; }
+@media (max-width: 40rem) { figure img { max-width: none; width: 38rem; } }
 figcaption { font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; }
 details { margin: .5rem 0; border: 1px solid var(--line); border-radius: .3rem; background: var(--soft); }
 summary { padding: .5rem .75rem; cursor: pointer; overflow-wrap: anywhere; }
 summary:focus-visible, .wide:focus-visible { outline: 3px solid rgb(var(--safe)); outline-offset: 2px; }
@@ -128,7 +129,7 @@ def _figure(name: str, svg: Path) -> str:
     caption = _CAPTIONS.get(name, name)
     encoded = base64.b64encode(svg.read_bytes()).decode("ascii")
     return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{encoded}">'
+        f'<figure><div class="wide" tabindex="0"><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{encoded}"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -230,6 +231,13 @@ def _reading(name: str, reading: TokenReading) -> str:
         )
         last = f"{values[-1]:+.2f} σ at the last token" if values else ""
         parts.append(f'<p class="site"><b>{visible(name)}</b>, {escape(site)}: {last}</p><p class="text">{tokens}</p>')
+    # The numbers behind the colours, for who does not see colours or has no mouse to point with.
+    rows = [
+        [f"<bdi>{visible(piece)}</bdi>", *(f"{z:+.2f}" for z in numbers)]
+        for piece, *numbers in zip(reading.pieces, *reading.values.values(), strict=True)
+    ]
+    table = _table(["token", *(escape(site) for site in reading.values)], rows)
+    parts.append(f"<details><summary>{visible(name)}: the numbers, in σ</summary><div>{table}</div></details>")
     return "".join(parts)
 
 
