@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from detox.errors import InputError
+from detox.probing.logistic import fit_logistic
 
 Floats = NDArray[np.float64]
+_VALUES_AT_ONCE = 2**20  # float64 features of the heads that are fitted together: what a cache holds
+_EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -69,53 +75,79 @@ def grouped_split(groups: Sequence[str], *, heldout: float, seed: int) -> tuple[
 
 
 def fit_head_probes(
-    activations: NDArray[np.float32],
+    activations: NDArray[np.floating[Any]] | torch.Tensor,
     labels: Sequence[int],
     train: NDArray[np.int64],
     heldout: NDArray[np.int64],
     *,
     C: float = 1.0,
+    tolerance: float = 1e-10,
 ) -> HeadProbes:
-    """One logistic regression a head (papers.md section 3), on standardised features.
+    """One logistic regression a head (papers.md section 3), on features standardised over the training texts.
+
+    Several heads are fitted at once (`detox.probing.logistic`); what is held beside the result is a few heads, so that the
+    activations may be a file mapped into memory. Any sites will do: (texts, layers + 1, 1, hidden) are probes of the residual
+    stream.
 
     Args:
-        activations: (texts, layers, heads, head_dim).
+        activations: (texts, layers, heads, head_dim), of any float dtype; computed with in float64.
         labels: (texts,) 0 or 1.
         train: indices of the texts to fit on, as `grouped_split` gives them.
         heldout: indices of the texts to measure on.
         C: inverse regularisation, scikit-learn's.
+        tolerance: largest component of the gradient, scikit-learn's `tol`. The default gives the minimum itself.
 
     Raises:
-        InputError: a class is missing on one side of the split, or an activation is not finite (names the head).
+        InputError: shapes that do not fit together, a class is missing on one side of the split, or an activation is not
+            finite (names the head).
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-
+    if activations.ndim != 4 or len(activations) != len(labels):
+        raise InputError(
+            f"activations have shape {tuple(activations.shape)}; expected (texts, layers, heads, head_dim) and {len(labels)} texts"
+        )
     y = np.asarray(labels)
     for name, part in (("training", train), ("held-out", heldout)):
         if set(np.unique(y[part])) != {0, 1}:
             raise InputError(
                 f"the {name} texts hold only one class ({len(part)} texts); expected safe and toxic ones on both sides"
             )
-    bad = ~np.isfinite(activations).all(axis=(0, 3))
-    if bad.any():
-        layer, head = map(int, np.argwhere(bad)[0])
-        raise InputError(
-            f"activations of layer {layer} head {head} hold NaN or infinity; the model's own arithmetic overflowed"
-        )
     _, layers, heads, dim = activations.shape
-    accuracy, auc = np.zeros((layers, heads)), np.zeros((layers, heads))
-    weights, all_margins = np.zeros((layers, heads, dim)), np.zeros((len(heldout), layers, heads))
-    for layer in range(layers):
-        for head in range(heads):
-            x = activations[:, layer, head].astype(np.float64)
-            mean, scale = x[train].mean(0), x[train].std(0)
-            scale[scale == 0] = 1.0
-            z = (x - mean) / scale
-            probe = LogisticRegression(C=C, max_iter=1000).fit(z[train], y[train])
-            margins = probe.decision_function(z[heldout])
-            accuracy[layer, head] = np.mean((margins > 0) == (y[heldout] == 1))
-            auc[layer, head] = roc_auc_score(y[heldout], margins)
-            weights[layer, head] = probe.coef_[0] / scale
-            all_margins[:, layer, head] = margins
-    return HeadProbes(accuracy, auc, weights, train, heldout, all_margins, y[heldout].astype(np.int64))
+    weights, margins = np.zeros((layers, heads, dim)), np.zeros((len(heldout), layers, heads))
+    at_once = max(1, _VALUES_AT_ONCE // (len(train) * (dim + 1)))
+    toxic = torch.from_numpy(y[train] == 1)
+    sites = [(layer, first) for layer in range(layers) for first in range(0, heads, at_once)]
+    for layer, first in tqdm(sites, desc="probes", delay=3, disable=None, leave=False):
+        some = slice(first, first + at_once)
+        x = torch.as_tensor(activations[:, layer, some]).double().movedim(0, 1)
+        _require_finite(x, layer, first)
+        seen = x[:, train]
+        scale, mean = torch.std_mean(seen, dim=1, correction=0, keepdim=True)
+        # A spread that is nothing but rounding (scikit-learn's StandardScaler, _is_constant_feature).
+        scale[scale <= len(train) * _EPSILON * mean.abs()] = 1.0
+        coefficients, intercepts = fit_logistic((seen - mean) / scale, toxic, C=C, tolerance=tolerance)
+        weights[layer, some] = coefficients / scale.squeeze(1)
+        found = ((x[:, heldout] - mean) / scale) @ coefficients[..., None]
+        margins[:, layer, some] = (found.squeeze(-1) + intercepts[:, None]).T
+    truth = y[heldout] == 1
+    accuracy = ((margins > 0) == truth[:, None, None]).mean(0)
+    return HeadProbes(accuracy, _aucs(truth, margins), weights, train, heldout, margins, truth.astype(np.int64))
+
+
+def _require_finite(x: torch.Tensor, layer: int, first: int) -> None:
+    finite = x.isfinite().all(dim=2)
+    if not finite.all():
+        head, text = (int(i) for i in (~finite).nonzero()[0])
+        raise InputError(
+            f"activations of layer {layer} head {first + head} hold NaN or infinity (first in text {text}); the model's own "
+            "arithmetic overflowed"
+        )
+
+
+def _aucs(truth: NDArray[np.bool_], margins: Floats) -> Floats:
+    """(layers, heads) areas under the ROC curve by the rank sum of label 1, ties counted half."""
+    from scipy.stats import rankdata
+
+    positive = int(truth.sum())
+    ranks = rankdata(margins, axis=0)[truth].sum(0)
+    areas: Floats = (ranks - positive * (positive + 1) / 2) / (positive * (len(truth) - positive))
+    return areas
