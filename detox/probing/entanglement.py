@@ -112,8 +112,7 @@ class Entanglement:
         largest: (sites, features) E_i.
         mean: (sites, features) mean |cosine| with the others.
         partner: (sites, features) index of the feature that E_i is with.
-        low, high: (sites,) 95 % interval over texts of the first feature's E_i. A maximum is lifted by noise, in a resample once
-            more: read it as a spread.
+        draws: (resamples, sites) the first feature's E_i where texts are resampled.
         shuffled: (sites,) mean E_i of the first feature over directions for labels shuffled among the texts (rows of labels
             together, so that features that come together still do): what noise in this site's activations gives.
         p: (sites,) share of shuffles whose E_i of the first feature is at least as large, the data counted among them.
@@ -124,10 +123,18 @@ class Entanglement:
     largest: Floats
     mean: Floats
     partner: NDArray[np.int64]
-    low: Floats
-    high: Floats
+    draws: Floats
     shuffled: Floats
     p: Floats
+
+    @property
+    def interval(self) -> tuple[Floats, Floats]:
+        """Ends (sites,) of the 95 % interval over texts of the first feature's E_i.
+
+        A maximum is lifted by noise, in a resample once more: read it as a spread.
+        """
+        low, high = np.nanquantile(self.draws, [0.025, 0.975], axis=0)
+        return low, high
 
     @property
     def welch(self) -> float:
@@ -182,9 +189,8 @@ def measure_entanglement(
         _measure_block(activations[:, start : start + block], kind, plain, resampled, null)
         for start in range(0, sites, block)
     ]
-    largest, mean, partner, low, high, shuffled, p = (np.concatenate(values) for values in zip(*parts, strict=True))
-    dimensions = activations.shape[2]
-    return Entanglement(tuple(features), dimensions, largest, mean, partner, low, high, shuffled, p)
+    largest, mean, partner, drawn, shuffled, p = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return Entanglement(tuple(features), activations.shape[2], largest, mean, partner, drawn.T, shuffled, p)
 
 
 def whitened(activations: NDArray[Any]) -> Floats:
@@ -217,14 +223,12 @@ def _measure_block(
     own = np.eye(len(plain), dtype=bool)
     largest = np.where(own, -np.inf, found).max(-1)
     drawn = np.stack([largest_cosines(directions(maps))[:, 0] for maps in resampled])
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     chance = np.stack([largest_cosines(directions(maps))[:, 0] for maps in null])
     return (
         largest,
         np.where(own, 0, found).sum(-1) / (len(plain) - 1),
         np.where(own, -np.inf, found).argmax(-1).astype(np.int64),
-        low,
-        high,
+        drawn.T,
         chance.mean(0),
         (1 + (chance >= largest[:, 0] - 1e-12).sum(0)) / (1 + len(null)),
     )

@@ -193,7 +193,17 @@ def _comparison(one: BaseComparison) -> str:
         for name, t in one.tails.tests.items()
     ]
     parts.append(_table(head, rows))
-    parts.append(f"<p>A head counts as above where its accuracy is more than {one.tails.threshold:.3f}.</p>")
+    if one.entanglement:
+        head = ["entanglement of toxicity", visible(one.a), visible(one.b), "difference", "shuffled", "p over seeds"]
+        rows = [
+            [
+                escape(name), _estimate(t.a), _estimate(t.b), _estimate(t.difference),
+                f"{t.a_shuffled:.3f}, {t.b_shuffled:.3f}", _p(t.p_seeds),
+            ]
+            for name, t in one.entanglement.items()
+        ]  # fmt: skip
+        parts.append(_table(head, rows))
+    parts.append(f"<p>A head counts as above where its accuracy is at least {one.tails.threshold:.3f}.</p>")
     return "".join(parts)
 
 

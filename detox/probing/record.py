@@ -22,7 +22,7 @@ from detox.statistics import Estimate
 VERSION = 1
 CARD, ARRAYS = "probing.json", "probing.safetensors"
 _ARRAYS = ("accuracy", "low", "high", "auc", "p", "null", "margins", "directions", "middle", "sigma")
-_OF_ENTANGLEMENT = ("largest", "mean", "partner", "low", "high", "shuffled", "p")
+_OF_ENTANGLEMENT = ("largest", "mean", "partner", "draws", "shuffled", "p")
 
 
 def save_probes(base: BaseProbes, directory: str | os.PathLike[str]) -> Path:
@@ -142,8 +142,8 @@ def _entanglement_card(one: Entanglement) -> dict[str, Any]:
         "random": one.random,
         "toxicity": {
             "largest": one.largest[:, 0],
-            "low": one.low,
-            "high": one.high,
+            "low": one.interval[0],
+            "high": one.interval[1],
             "mean": one.mean[:, 0],
             "partner": [one.names[i] for i in one.partner[:, 0]],
             "shuffled": one.shuffled,

@@ -4,7 +4,7 @@ The claim of arXiv 2505.04741 (section 4) is about the tail: few heads gain much
 the accuracies of all heads (of all models of a side), m their mean and s their standard deviation (divisor n):
 
     mean              m
-    share above       share of heads with a_h > t, t the 95 % quantile of both sides' accuracies (sides weigh equally)
+    share above       share of heads with a_h >= t, t the 95 % quantile of both sides' accuracies (sides weigh equally)
     top tenth         mean of the ceil(n / 10) best heads
     skewness          mean of ((a_h - m) / s)^3
     excess kurtosis   mean of ((a_h - m) / s)^4 - 3
@@ -60,7 +60,7 @@ class TailComparison:
     """Shapes of two distributions of head accuracies.
 
     Attributes:
-        threshold: accuracy above which a head counts as one of the right tail.
+        threshold: accuracy from which on a head counts as one of the right tail.
         tests: by the name of the number, see `STATISTICS`.
     """
 
@@ -91,7 +91,7 @@ def tail_statistics(accuracy: ArrayLike, threshold: float) -> Floats:
     flat = variance < 1e-18
     numbers = [
         a.mean(-1),
-        (a > threshold + 1e-12).mean(-1),
+        (a >= threshold - 1e-12).mean(-1),
         top.mean(-1),
         np.where(flat, np.nan, skewness),
         np.where(flat, np.nan, kurtosis),
