@@ -3,9 +3,10 @@
     python recipes/probe_heads.py --models clean=DIR1,DIR2 toxic-mix=DIR3,DIR4 --dataset_name toxigen_groups --output_dir runs/probe
 
 As in arXiv 2505.04741, section 4: a linear probe on every attention head, and on the residual stream at every layer, fitted on four
-fifths of labelled texts and judged on the rest. `NAME=DIR1,DIR2` gives two seeds of one way of training; all others are compared with the first. `detox probe` does the same
-in one command. `--miniature` pretrains three bases of the miniature (clean, toxic mix, masked; under a minute each on two cores) and
-probes them on the moderator's verdicts, offline; `--smoke` does so in seconds, with bases that have learned little.
+fifths of labelled texts and judged on the rest. `NAME=DIR1,DIR2` gives two seeds of one way of training; all others are compared with
+the first. `detox probe` does the same in one command. `--miniature` pretrains three bases of the miniature (clean, toxic mix, masked;
+under a minute each on two cores) and probes them on the moderator's verdicts, offline; `--smoke` does so in seconds, with bases that
+have learned little.
 """
 
 import sys

@@ -134,7 +134,7 @@ def _entanglement(first: Sequence[BaseProbes], second: Sequence[BaseProbes]) -> 
             n = int(first[0].data["texts"]) - len(first[0].labels)
             a, b = (_estimate(float(v.mean()), d, n) for v, d in zip(values, draws, strict=True))
             apart = _estimate(b.value - a.value, draws[1] - draws[0], n)
-            found[f"{kind}, {key}"] = EntanglementTest(a, b, apart, *shuffled, p)
+            found[f"{kind}, {key}"] = EntanglementTest(a, b, apart, shuffled[0], shuffled[1], p)
     return found
 
 

@@ -196,11 +196,11 @@ def measure_entanglement(
 def whitened(activations: NDArray[Any]) -> Floats:
     """(texts, sites, dimensions) centred, and turned so that each site's covariance is the identity.
 
-    A thousandth of the mean variance is added to it, for sites with more dimensions than texts.
+    A little of the mean variance is added to it (dimensions / texts / 1000), for sites with more dimensions than texts.
     """
     x = activations.astype(np.float64) - activations.mean(0, dtype=np.float64)
     covariance = np.einsum("nsd,nse->sde", x, x, optimize=True) / len(x)
-    ridge = 1e-3 * np.trace(covariance, axis1=1, axis2=2) / x.shape[2]
+    ridge = 1e-3 * np.trace(covariance, axis1=1, axis2=2) / len(x)
     values, vectors = np.linalg.eigh(covariance + ridge[:, None, None] * np.eye(x.shape[2]))
     root = np.where(values > 0, np.maximum(values, 1e-300) ** -0.5, 0.0)
     return np.asarray(np.einsum("nsd,sde,se,sfe->nsf", x, vectors, root, vectors, optimize=True))

@@ -11,7 +11,9 @@ the accuracies of all heads (of all models of a side), m their mean and s their 
 
 Share above and top tenth also rise where all heads gain alike; skewness and kurtosis do not. A fat right tail is all of them together.
 
-Over texts: intervals resample the held-out texts (groups of them), the same for both sides; t stays. The test changes sides: for every
+Over texts: intervals resample the held-out texts (groups of them), the same for both sides; t stays. They are basic bootstrap
+intervals, [2 v - q(97.5 %), 2 v - q(2.5 %)]: noise of a finite number of texts widens a distribution, a resample's once more, and what
+the resamples have too much is taken off. The test changes sides: for every
 group of texts, heads of a and b at the same rank of accuracy change places or do not. Matching by rank, not by number, keeps the shape
 of the distribution under the null, where head 3 of one model is no relative of head 3 of another. Over seeds: Welch's t test of each
 model's own number, where both sides have at least two models.
@@ -41,8 +43,8 @@ class TailTest:
     """One number of a distribution, of two sides.
 
     Attributes:
-        a, b: the number of each side, with a 95 % interval over texts. Noise of a finite number of texts widens a distribution, and
-            a resample's once more: compare sides, not intervals with zero.
+        a, b: the number of each side, with a 95 % interval over texts of what it would be with endless texts; it need not hold
+            the number itself, which noise has widened.
         difference: b minus a, texts resampled together.
         p_texts: two-sided, of no difference, by rank-matched exchange.
         p_seeds: two-sided, by Welch's t test over models; NaN with fewer than two models a side.
@@ -185,4 +187,4 @@ def _over_models(a: NDArray[np.bool_], b: NDArray[np.bool_], threshold: float) -
 def _estimate(value: float, draws: Floats, n: int) -> Estimate:
     known = draws[~np.isnan(draws)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
-    return Estimate(float(value), float(low), float(high), n)
+    return Estimate(float(value), float(2 * value - high), float(2 * value - low), n)
