@@ -42,7 +42,7 @@ class ProbeSettings:
         heldout: share of the texts (or groups) that the probes are judged on; arXiv 2505.04741 splits 4:1.
         C: inverse regularisation, scikit-learn's, on standardised features.
         seed: of the split, the shuffles and the halves.
-        draws: resamples and shuffles.
+        draws: resamples and shuffles at most; what takes longer (areas under curves, directions) is drawn less often.
 
     Raises:
         InputError: a number out of range.
@@ -212,7 +212,10 @@ def measure_base(
         heldout=heldout,
         labels=labels,
         groups=_renumbered(groups[heldout]),
-        covariates_auc={key: covariates_auc(z, texts.labels, train, heldout, groups) for key, z in covariates.items()},
+        covariates_auc={
+            key: covariates_auc(z, texts.labels, train, heldout, groups, draws=min(1000, settings.draws))
+            for key, z in covariates.items()
+        },
     )
 
 
@@ -244,19 +247,28 @@ def _measure_sites(
 
     shape = (layers, heads)
     explained = {
-        key: np.stack(explained_variance(projections, z, train, heldout, groups)).reshape(3, *shape)
+        key: np.stack(
+            explained_variance(projections, z, train, heldout, groups, draws=min(1000, settings.draws))
+        ).reshape(3, *shape)
         for key, z in covariates.items()
     }
     features = {key: has[train] for key, has in texts.features.items()}
     entanglement = {
-        kind: measure_entanglement(flat[train], features, _renumbered(groups[train]), kind=kind, seed=settings.seed)
+        kind: measure_entanglement(
+            flat[train],
+            features,
+            _renumbered(groups[train]),
+            kind=kind,
+            draws=min(200, settings.draws),
+            seed=settings.seed,
+        )
         for kind in KINDS
         # A covariance of thousands of dimensions is neither known from thousands of texts nor cheap to turn.
         if len(features) > 1 and (kind != "whitened" or width <= _WIDEST)
     }
     accuracy = probes.accuracy.reshape(-1)
     best = int(np.argmax(accuracy))
-    selected_accuracy, selected_auc = _selected(margins, correct, probes.labels, among, settings.seed)
+    selected_accuracy, selected_auc = _selected(margins, correct, probes.labels, among, settings)
     return SiteProbes(
         accuracy=probes.accuracy,
         low=low.reshape(shape),
@@ -274,16 +286,16 @@ def _measure_sites(
         selected_auc=selected_auc,
         best_auc=_best_auc(
             flat[:, best].astype(np.float64) @ probes.weights.reshape(-1, width)[best],
-            texts.labels, train, heldout, groups, strata, covariates,
+            texts.labels, train, heldout, groups, strata, covariates, min(1000, settings.draws),
         ),
     )  # fmt: skip
 
 
 def _selected(
-    margins: Floats, correct: NDArray[np.bool_], labels: Integers, groups: Integers, seed: int
+    margins: Floats, correct: NDArray[np.bool_], labels: Integers, groups: Integers, settings: ProbeSettings
 ) -> tuple[Estimate, Estimate]:
     """Accuracy and AUC of the site that the other half of the texts finds most accurate; the AUC is the mean of both halves'."""
-    parts = halves(groups, seed=seed)
+    parts = halves(groups, seed=settings.seed)
     right = np.zeros(len(correct))
     chosen = []
     for chosen_on, measured_on in (parts, parts[::-1]):
@@ -295,7 +307,7 @@ def _selected(
         return float(np.mean([roc_auc(labels[half], scores[half], w[half]) for half, scores in chosen]))
 
     accuracy = ratio_estimate(np.bincount(groups, weights=right), np.bincount(groups))
-    return accuracy, over_groups(area, groups, draws=500)
+    return accuracy, over_groups(area, groups, draws=min(500, settings.draws))
 
 
 def _best_auc(
@@ -306,14 +318,15 @@ def _best_auc(
     groups: Integers,
     strata: dict[str, Integers],
     covariates: dict[str, Floats],
+    draws: int,
 ) -> dict[str, Estimate]:
     y, p, g = labels[heldout], projection[heldout], groups[heldout]
-    found = {"plain": auc_over_groups(y, p, g)}
+    found = {"plain": auc_over_groups(y, p, g, draws=draws)}
     for key, numbers in strata.items():
-        found[f"within {key}"] = stratified_auc_over_groups(y, p, numbers[heldout], g, draws=500)
+        found[f"within {key}"] = stratified_auc_over_groups(y, p, numbers[heldout], g, draws=min(500, draws))
     for key, z in covariates.items():
         left = projection - predicted(projection[:, None], z, train)[:, 0]
-        found[f"residual {key}"] = auc_over_groups(y, left[heldout], g)
+        found[f"residual {key}"] = auc_over_groups(y, left[heldout], g, draws=draws)
     return found
 
 

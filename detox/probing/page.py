@@ -31,7 +31,7 @@ _CAPTIONS = {
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --page: #fff; --soft: #f3f3f3; --line: #ccc; --toxic: 213,94,0; --safe: 0,114,178; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --page: #161616; --soft: #242424; --line: #4a4a4a; --toxic: 255,130,40; --safe: 70,160,230; }
+  :root { --ink: #e8e8e8; --page: #161616; --soft: #242424; --line: #4a4a4a; --toxic: 200,90,10; --safe: 30,110,190; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 64rem; padding: 1rem; color: var(--ink); background: var(--page); font: 1rem/1.5 system-ui, sans-serif; }
