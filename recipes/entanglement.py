@@ -261,7 +261,7 @@ def draw(record, script, output: Path):
         axes.axhline(record["bounds"]["random"], color="grey", linestyle="--", linewidth=1, label="random directions")
         axes.axhline(record["bounds"]["welch"], color="grey", linestyle=":", linewidth=1, label="Welch's bound")
         axes.set_xscale("log")
-        axes.set_xticks(script.shares, [f"{share:g}" for share in script.shares])
+        axes.set_xticks(script.shares, [f"{share:g}" for share in script.shares], fontsize=7, rotation=60)
         axes.minorticks_off()
         axes.set_title(f"{name}: {kind}", fontsize=9)
         axes.set_xlabel("share of the rare chain in the data", fontsize=8)

@@ -47,10 +47,10 @@ def main() -> None:
     from detox.files import require_writable, write_json
     from detox.probing.comparison import compare_bases, comparison_card
     from detox.probing.figures import draw_figures
-    from detox.probing.measurement import ProbeSettings
     from detox.probing.page import write_page
     from detox.probing.record import plain, probes_card
     from detox.probing.run import probe_once
+    from detox.probing.sites import ProbeSettings
     from detox.probing.texts import probe_texts
     from detox.scorers.profanity import ProfanityScorer
 

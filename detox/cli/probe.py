@@ -63,8 +63,8 @@ def probe_command(arguments: argparse.Namespace) -> int:
     require_writable(arguments.output_dir)
 
     from detox.models import LanguageModel
-    from detox.probing.measurement import ProbeSettings
     from detox.probing.run import probe_bases
+    from detox.probing.sites import ProbeSettings
     from detox.probing.texts import probe_texts
     from detox.scorers.profanity import ProfanityScorer
 

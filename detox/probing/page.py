@@ -15,7 +15,8 @@ from pathlib import Path
 
 from detox.files import write_text
 from detox.probing.comparison import BaseComparison, Sides
-from detox.probing.measurement import BaseProbes, SiteProbes
+from detox.probing.measurement import BaseProbes
+from detox.probing.sites import SiteProbes
 from detox.probing.tokens import TokenReading, site_name
 from detox.statistics import Estimate
 

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from detox.errors import DataError, MissingData
 from detox.files import atomic_directory, write_json
 from detox.probing.entanglement import Entanglement
-from detox.probing.measurement import SITES, BaseProbes, ProbeSettings, SiteProbes
+from detox.probing.measurement import SITES, BaseProbes
+from detox.probing.sites import ProbeSettings, SiteProbes
 from detox.statistics import Estimate
 
 VERSION = 1

@@ -15,9 +15,10 @@ from detox.files import require_writable, write_json
 from detox.models import LanguageModel
 from detox.probing.comparison import BaseComparison, compare_bases, comparison_card
 from detox.probing.figures import draw_figures
-from detox.probing.measurement import BaseProbes, ProbeSettings, Say, measure_base
+from detox.probing.measurement import BaseProbes, Say, measure_base
 from detox.probing.page import write_page
 from detox.probing.record import load_probes, plain, probes_card, save_probes
+from detox.probing.sites import ProbeSettings
 from detox.probing.texts import ProbeTexts
 from detox.probing.tokens import TokenReading, read_projections, shown_texts
 

@@ -13,9 +13,10 @@ from detox.errors import DataError, InputError, MissingData, UnknownName
 from detox.models.activations import read_heads
 from detox.models.token_states import read_tokens
 from detox.probing.comparison import compare_bases, require_comparable
-from detox.probing.measurement import SITES, ProbeSettings, measure_base
+from detox.probing.measurement import SITES, measure_base
 from detox.probing.record import ARRAYS, CARD, load_probes, probes_card, save_probes
 from detox.probing.run import probe_bases, probe_once
+from detox.probing.sites import ProbeSettings
 from detox.probing.texts import probe_texts
 from detox.probing.tokens import read_projections, shown_texts, site_name
 from detox.statistics import Estimate

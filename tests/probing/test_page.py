@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.probing.measurement import ProbeSettings, measure_base
+from detox.probing.measurement import measure_base
 from detox.probing.page import visible, write_page
+from detox.probing.sites import ProbeSettings
 from detox.probing.texts import probe_texts
 from detox.probing.tokens import TokenReading
 
