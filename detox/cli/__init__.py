@@ -1,4 +1,4 @@
-"""The command line: `detox demo`, `detox bench ...`, `detox scorers ...`, `detox data ...`, `detox contrasts ...`, `detox probe`."""
+"""The command line: `detox demo`, `detox bench ...`, and a file of this folder for every other group of commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when all went well; 2 for wrong input, 3 for a grid with holes or contrasts with errors, 130 after Ctrl-C.
     """
-    from detox.cli import bench, contrasts, data, demo, probe, scorers
+    from detox.cli import bench, contrasts, data, demo, positions, probe, scorers
     from detox.cli.flags import guarded
 
     parser = argparse.ArgumentParser(
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, bench, scorers, data, contrasts, probe):
+    for group in (demo, bench, scorers, data, contrasts, positions, probe):
         group.add_to(commands)
     arguments = parser.parse_args(argv)
     if arguments.version:

@@ -64,6 +64,8 @@ class Detoxifier(abc.ABC):
     capabilities: ClassVar[Capabilities]
     came_later: ClassVar[tuple[str, ...]] = ()
     """Fields that came after records were made: at its default, such a field is no part of the identity of a fit."""
+    controls: ClassVar[dict[str, dict[str, Any]]] = {}
+    """What the method must beat, by name: settings under which it keeps its size and has lost its meaning."""
 
     @property
     def default_strength(self) -> float:

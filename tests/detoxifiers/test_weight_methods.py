@@ -18,8 +18,8 @@ from trl import DPOConfig, DPOTrainer
 from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
 from detox.data.projections import preference_dataset
 from detox.detoxifiers import ITI, check_detoxifier, make
+from detox.detoxifiers.planted import FAMILIES
 from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
-from detox.models.architectures import ATTENTION_OUTPUT
 from detox.models.twins import twin
 from tests.conftest import REPOSITORY
 
@@ -37,10 +37,7 @@ LAYOUTS = ("llama", "gpt2", "gpt_neox")  # one each of: plain, Conv1D, fused que
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(one, marks=pytest.mark.slow if one in LAYOUTS else pytest.mark.evidence)
-        for one in sorted(ATTENTION_OUTPUT)
-    ],
+    [pytest.param(one, marks=pytest.mark.slow if one in LAYOUTS else pytest.mark.evidence) for one in FAMILIES],
 )
 @pytest.mark.parametrize("name", METHODS)
 def test_the_contract_is_kept(name, family):

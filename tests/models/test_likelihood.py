@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.detoxifiers.planted import tiny_config, word_tokenizer
+from detox.detoxifiers.planted import FAMILIES, tiny_config, word_tokenizer
 from detox.errors import InputError
 from detox.models import LanguageModel, token_logprobs
-from detox.models.architectures import ATTENTION_OUTPUT
 from detox.models.likelihood import encode_pairs, windows
 from tests.models.reference import logprobs_one_by_one
 
@@ -37,7 +36,7 @@ def requests(rng: np.random.Generator, count: int, *, shared: bool) -> tuple[lis
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_equals_one_plain_forward_pass_a_text(family, shared):
     lm = tiny(family)
     contexts, continuations = requests(np.random.default_rng(0), 24, shared=shared)
