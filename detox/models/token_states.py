@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detox.errors import HookNeverFired, InputError, UnsupportedModel
 from detox.models.architectures import attention_outputs, context_length
-from detox.models.edits import Announcement, announced
+from detox.models.announcements import Announcement, announced
 from detox.models.language_model import LanguageModel
 from detox.models.reading import Site, own_hooks
 from detox.models.running import evaluating
