@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from detox.errors import HookNeverFired, InputError, UnsupportedModel
+from detox.models.announcements import Announcement
 from detox.models.architectures import attention_outputs, context_length
-from detox.models.announcements import Announcement, announced
+from detox.models.edits import announced
 from detox.models.language_model import LanguageModel
 from detox.models.reading import Site, own_hooks
 from detox.models.running import evaluating
