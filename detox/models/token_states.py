@@ -96,12 +96,12 @@ def token_pieces(tokenizer: Any, ids: list[int], text: str) -> list[str]:
         ids: as `encode_texts` gives them.
         text: what they were made of.
     """
-    offsets: list[tuple[int, int]] = []
+    offsets: list[tuple[int, int]] | None = None
     if getattr(tokenizer, "is_fast", False):
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if list(encoded["input_ids"]) == ids[len(ids) - len(encoded["input_ids"]) :]:
             offsets = list(encoded["offset_mapping"])
-    if not offsets:
+    if offsets is None:
         return [str(tokenizer.convert_tokens_to_string([token])) for token in tokenizer.convert_ids_to_tokens(ids)]
     pieces, shown = [""] * (len(ids) - len(offsets)), 0
     for _, end in offsets:

@@ -65,9 +65,10 @@ def test_a_long_text_loses_its_beginning_and_an_empty_one_is_refused():
 
 @pytest.fixture(scope="module")
 def tokenizers(shared_models):
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GPT2TokenizerFast
 
-    return [AutoTokenizer.from_pretrained(shared_models / name) for name in ("stories260K", "babyllama105")]
+    others = [AutoTokenizer.from_pretrained(shared_models / name) for name in ("stories260K", "babyllama105")]
+    return [GPT2TokenizerFast.from_pretrained(shared_models / "gpt2_tokenizer"), *others]
 
 
 @settings(max_examples=60)
