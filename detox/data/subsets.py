@@ -145,3 +145,32 @@ def _quarter(share: float | None) -> str:
 def _uniform(purpose: str, text: str) -> float:
     digest = hashlib.sha256(f"{purpose}\n{text}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def labelled(items: Sequence[LabelledText]) -> list[LabelledText]:
+    """The texts with a label.
+
+    Raises:
+        InputError: there are none.
+    """
+    known = [item for item in items if item.label is not None]
+    if not known:
+        raise InputError("none of the texts has a label; expected 1 (toxic) or 0 (not) on some")
+    return known
+
+
+def unique_texts(items: Sequence[LabelledText]) -> tuple[list[LabelledText], int]:
+    """Labelled texts, each once, and how many were left out.
+
+    Texts that a reader would call the same (`normalised`) count once, the first; where they are judged differently,
+    none of them counts.
+    """
+    known = labelled(items)
+    verdicts: dict[str, set[int | None]] = {}
+    first: dict[str, LabelledText] = {}
+    for item in known:
+        key = normalised(item.text)
+        verdicts.setdefault(key, set()).add(item.label)
+        first.setdefault(key, item)
+    kept = [item for key, item in first.items() if len(verdicts[key]) == 1]
+    return kept, len(items) - len(kept)

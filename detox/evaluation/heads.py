@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from detox.data.subsets import unique_texts
 from detox.errors import InputError, MissingData
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.evaluation.tasks import HeadProbeTask
-from detox.evaluation.understanding import unique_texts
 from detox.models import LanguageModel
 from detox.models.activations import read_heads
 from detox.probing import HeadComparison, HeadProbes, compare_head_distributions, fit_head_probes, grouped_split

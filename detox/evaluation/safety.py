@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from detox.data.records import group_names
+from detox.data.subsets import labelled
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import MEANS, UNGROUPED, SafetyScoreTask
-from detox.evaluation.understanding import labelled
 from detox.models import LanguageModel, token_logprobs
 from detox.statistics import Estimate, Floats, bootstrap_weights, roc_auc, weighted_aucs
 

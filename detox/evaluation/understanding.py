@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detox.data.records import LabelledText
-from detox.data.subsets import normalised
+from detox.data.subsets import labelled, unique_texts
 from detox.errors import InputError
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import ProbeTask, Recognition
@@ -182,32 +181,3 @@ def probe_metrics(table: Table) -> dict[str, Estimate]:
         "probe/auc": Estimate(float(areas.mean()), float(low), float(high), len(units)),
         "probe/auc_se": Estimate(spread, math.nan, math.nan, len(areas)),
     }
-
-
-def labelled(items: Sequence[LabelledText]) -> list[LabelledText]:
-    """The texts with a label.
-
-    Raises:
-        InputError: there are none.
-    """
-    known = [item for item in items if item.label is not None]
-    if not known:
-        raise InputError("recognition and probe tasks need labelled texts; none of these has a label")
-    return known
-
-
-def unique_texts(items: Sequence[LabelledText]) -> tuple[list[LabelledText], int]:
-    """Labelled texts, each once, and how many were left out.
-
-    Texts that a reader would call the same (`detox.data.normalised`) count once, the first; where they are judged differently,
-    none of them counts.
-    """
-    known = labelled(items)
-    verdicts: dict[str, set[int | None]] = {}
-    first: dict[str, LabelledText] = {}
-    for item in known:
-        key = normalised(item.text)
-        verdicts.setdefault(key, set()).add(item.label)
-        first.setdefault(key, item)
-    kept = [item for key, item in first.items() if len(verdicts[key]) == 1]
-    return kept, len(items) - len(kept)

@@ -66,16 +66,25 @@ def residual_states(
         UnsupportedModel: a family whose layers are not one list of modules.
         InputError: no texts, a text without tokens, an entry that the model does not have, or NaN or infinity (says where).
     """
-    names = _layer_names(lm.model)
-    chosen = chosen_numbers(layers, len(names) + 1, "entry of the residual stream")
-    sites = [
+    sites = residual_sites(lm.model, layers=layers)
+    shape = (_hidden_size(lm.model),)
+    return read_last_tokens(lm, texts, sites, shape, batch_size=batch_size, dtype=dtype, out=out)
+
+
+def residual_sites(model: Any, *, layers: Sequence[int] | None = None) -> list[Site]:
+    """Where the residual stream is read: entry 0 enters the first layer, entry k leaves the k-th; None takes all.
+
+    Raises:
+        UnsupportedModel: a family whose layers are not one list of modules.
+        InputError: an entry that the model does not have.
+    """
+    names = _layer_names(model)
+    return [
         Site(names[0], "input", "what enters the first layer")
         if entry == 0
         else Site(names[entry - 1], "output", f"the residual stream after layer {entry - 1}")
-        for entry in chosen
+        for entry in chosen_numbers(layers, len(names) + 1, "entry of the residual stream")
     ]
-    shape = (_hidden_size(lm.model),)
-    return read_last_tokens(lm, texts, sites, shape, batch_size=batch_size, dtype=dtype, out=out)
 
 
 def _hidden_size(model: Any) -> int:

@@ -20,7 +20,7 @@ DETOX = str(Path(sys.executable).with_name("detox"))
 def test_without_a_command_it_says_what_there_is(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    for command in ("demo", "bench", "scorers", "data", "contrasts"):
+    for command in ("demo", "bench", "scorers", "data", "contrasts", "probe"):
         assert command in out
 
 

@@ -304,3 +304,8 @@ def test_head_width_is_the_projections_own():
             )
             assert output.heads * output.head_dim == width
     assert attention_outputs(tiny("llama").model)[0].head_dim == 12 != 32 // 4
+
+
+def test_no_texts_are_refused():
+    with pytest.raises(InputError, match="no texts"):
+        read_heads(tiny("llama"), [])

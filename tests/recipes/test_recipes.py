@@ -190,3 +190,30 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(command, tmp_pa
     done = run(name, *flags, "--output_dir", "file/out", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: cannot write to file")
+
+
+def test_probe_heads_measures_three_bases_and_compares_them(tmp_path):
+    done = run("probe_heads", "--smoke", "--limit", "120", "--show", "2", "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "probing.json").read_text())
+    assert list(record["bases"]) == ["clean", "toxic mix", "masked"]
+    assert [(one["a"], one["b"]) for one in record["comparisons"]] == [("clean", "toxic mix"), ("clean", "masked")]
+    assert (tmp_path / "out" / "probing.html").is_file()
+    again = run("probe_heads", "--smoke", "--limit", "120", "--show", "2", "--output_dir", "out", cwd=tmp_path)
+    assert again.stdout.count("measured before, kept") == 3, again.stderr
+
+
+def test_entanglement_leaves_a_record_with_every_seed(tmp_path):
+    done = run("entanglement", "--smoke", "--output_dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "entanglement.json").read_text())
+    assert record["bounds"]["welch"] == pytest.approx((8 / (4 * 11)) ** 0.5, abs=1e-5)
+    for model, kinds in (("transformer", {"residual stream", "output head"}), ("autoencoder", {"columns of W"})):
+        found = record["models"][model]["entanglement"]
+        assert set(found) == kinds
+        for groups in found.values():
+            assert [len(share["seeds"]) for share in groups["rare"]] == [2, 2]
+    assert (tmp_path / "out" / "entanglement.png").is_file()
+    wrong = run("entanglement", "--smoke", "--model", "mamba", "--output_dir", "out", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert len(wrong.stderr.splitlines()) == 1
