@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detox import ITI, LanguageModel, Sampling, miniature
+from detox import ITI, LanguageModel, Sampling, evaluate, miniature
+from detox.bench.equal_cost import at_equal_cost
+from detox.evaluation import Protocol
 from detox.statistics import roc_auc
 
 pytestmark = pytest.mark.evidence
@@ -52,3 +54,29 @@ def test_iti_has_strengths_between_base_and_floor(bases):
             path.append(toxicity(safe))
     base, *between, floor = path
     assert sum(floor < rate < base for rate in between) >= 2
+
+
+def test_iti_falls_with_its_strength_and_beats_its_controls_at_equal_cost(bases):
+    lm, contrasts = bases["full"], miniature.contrasts(300, seed=3)
+    protocol = Protocol(
+        name="held out",
+        prompts=tuple(miniature.prompts(200, seed=3)),
+        sampling=SAMPLING,
+        scorers=(miniature.TruthScorer(),),
+        documents=tuple(miniature.heldout_documents(100, seed=3)),
+    )
+    base = evaluate(lm, protocol)
+    paths = {}
+    for control in (None, *ITI.controls):
+        iti = ITI(num_heads=4, control=control).fit(lm, contrasts)
+        paths[control] = []
+        for strength in (1, 2, 3, 4):
+            with iti.applied(lm, strength=strength) as safe:
+                paths[control].append(evaluate(safe, protocol))
+    headline = f"toxicity/{protocol.scorers[0].card.name}/mean"
+    falling = [card.metrics[headline].value for card in (base, *paths[None])]
+    assert falling == sorted(falling, reverse=True)
+    for control in ITI.controls:
+        found = at_equal_cost(base, paths[None], paths[control], protocol.scorers[0].card.name)
+        assert found, control
+        assert found[-1].difference.high < 0, (control, found)
