@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def pyvene_generation(lm: Any, iti: Any, encoded: Any, options: dict[str, Any]) 
     with iti.applied(lm, strength=1.0):
         shifts = dict(state_of(lm.model).edits[-1].input_shifts)
     configs = [
-        {"component": f"{site}.input", "intervention": (lambda vector: lambda b, s=None: b + vector)(vector)}
+        {"component": f"{site}.input", "intervention": partial(lambda vector, base, source=None: base + vector, vector)}
         for site, vector in shifts.items()
     ]
     steered = pyvene.IntervenableModel(configs, model=lm.model)
