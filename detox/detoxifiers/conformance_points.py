@@ -186,6 +186,7 @@ def artefact_is_faithful(case: Case) -> str | None:
     other = copy.deepcopy(case.lm.model)
     with torch.no_grad():
         next(p for p in other.parameters() if p.ndim == 2).mul_(1.01)
+    state_of(other).attention_output = state_of(case.lm.model).attention_output
     stranger = LanguageModel(other, case.lm.tokenizer)
     try:
         with loaded.applied(stranger):

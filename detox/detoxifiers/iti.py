@@ -101,7 +101,7 @@ class ITI(Detoxifier):
     false_triggers: float = 0.05
     control: str | None = None
 
-    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=False)
+    capabilities = Capabilities(needs_fit=True, bound_to_base=True, directional=True, exportable=True)
     came_later = ("selection", "threshold", "positions", "kl_budget", "gate", "false_triggers", "control")
     controls: ClassVar[dict[str, dict[str, Any]]] = {name: {"control": name} for name in CONTROLS}
 

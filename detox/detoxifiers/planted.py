@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from detox.data.contrasts import Contrast
-from detox.errors import UnknownName
+from detox.errors import InputError, UnknownName
 from detox.models import LanguageModel
 
 _TOPICS = [f"topic{i}" for i in range(12)]
@@ -120,9 +120,15 @@ def plant(family: str = "llama", *, seed: int = 0, steps: int = 80, dtype: str =
         seed: of weights and texts.
         steps: of training, which is in float32.
         dtype: of the weights afterwards.
+
+    Raises:
+        UnknownName: another family.
+        InputError: no dtype of that name.
     """
     from transformers import AutoModelForCausalLM
 
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(f"unknown dtype {dtype!r}; expected one such as float32, bfloat16, float16")
     tokenizer = word_tokenizer()
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):  # all of it is on the CPU; torch.manual_seed would seed the GPUs as well

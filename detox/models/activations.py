@@ -20,7 +20,7 @@ from detox.models.reading import Keep, Out, Site, chosen_numbers, own_hooks, rea
 
 try:
     from baukit import TraceDict
-except ImportError:  # not installed, or without the torchvision that it wants
+except (ImportError, RuntimeError):  # not installed, or its torchvision is missing or made for another torch
     TraceDict = None
 
 

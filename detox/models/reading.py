@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -130,7 +130,7 @@ def read_last_tokens(
         for start in range(0, len(texts), _TEXTS_ENCODED):
             rows = _encoded(lm, texts[start : start + _TEXTS_ENCODED], start)
             run = partial(_read_batch, lm, sites, rows, hooks=hooks)
-            for batch in _batches(lm, rows, batch_size):
+            for batch in batches(lm.model, rows, batch_size):
                 for index, values in halving(run, batch, state_of(lm.model).incidents):
                     finite = values.isfinite()
                     if not finite.all():
@@ -182,10 +182,19 @@ def _encoded(lm: LanguageModel, texts: Sequence[str | Sequence[int]], first: int
     return rows
 
 
-def _batches(lm: LanguageModel, rows: Sequence[NDArray[np.int32]], batch_size: int | None) -> Iterator[list[int]]:
-    """Texts of like length together, the longest first: what memory is needed is needed at once."""
+def batches(model: Any, rows: Sequence[Sized], batch_size: int | None = None) -> Iterator[list[int]]:
+    """Rows of like length together, the longest first: what memory is needed is needed at once.
+
+    Args:
+        model: its device decides how many tokens run at once.
+        rows: of token ids.
+        batch_size: rows at once, instead.
+
+    Yields:
+        Indices of rows.
+    """
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    tokens = _TOKENS_AT_ONCE.get(lm.model.device.type, _TOKENS_AT_ONCE["cuda"])
+    tokens = _TOKENS_AT_ONCE.get(model.device.type, _TOKENS_AT_ONCE["cuda"])
     start = 0
     while start < len(order):
         count = batch_size or max(1, tokens // len(rows[order[start]]))

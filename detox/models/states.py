@@ -30,7 +30,8 @@ def last_states(lm: LanguageModel, texts: Sequence[str | Sequence[int]], *, batc
     """
     name = next(name for name, module in lm.model.named_modules() if module is lm.model.base_model)
     site = Site(name, "output", "the last layer after the norm")
-    width = int(getattr(lm.model.get_output_embeddings(), "in_features", _hidden_size(lm.model)))
+    head = lm.model.get_output_embeddings()  # OPT narrows its last state for it
+    width = _hidden_size(lm.model) if head is None else int(head.weight.shape[1])
     return read_last_tokens(lm, texts, [site], (width,), batch_size=batch_size)[:, 0]
 
 
@@ -46,7 +47,8 @@ def residual_states(
     """The residual stream at each text's last token: what enters the first layer, and what each layer leaves.
 
     The entries are those of transformers' `output_hidden_states`, but for the last: transformers gives it after the final
-    norm, here it is what the last layer leaves, like all others. With the norm: `last_states`.
+    norm, here it is what the last layer leaves, like all others. With the norm: `last_states`. (transformers' Mamba gives
+    no embeddings and begins with what its first layer leaves.)
 
     Args:
         lm: the handle; its prefix is put before each text, its edits act.

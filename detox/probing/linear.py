@@ -15,7 +15,7 @@ from detox.errors import InputError
 from detox.probing.logistic import fit_logistic
 
 Floats = NDArray[np.float64]
-_VALUES_AT_ONCE = 2**20  # float64 features of the heads that are fitted together: what a cache holds
+VALUES_AT_ONCE = 2**20  # float64 features of the heads that are fitted together: what a cache holds
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -90,7 +90,7 @@ def fit_head_probes(
     stream.
 
     Args:
-        activations: (texts, layers, heads, head_dim), of any float dtype; computed with in float64.
+        activations: (texts, layers, heads, head_dim) on the CPU, of any float dtype; computed with in float64.
         labels: (texts,) 0 or 1.
         train: indices of the texts to fit on, as `grouped_split` gives them.
         heldout: indices of the texts to measure on.
@@ -113,24 +113,29 @@ def fit_head_probes(
             )
     _, layers, heads, dim = activations.shape
     weights, margins = np.zeros((layers, heads, dim)), np.zeros((len(heldout), layers, heads))
-    at_once = max(1, _VALUES_AT_ONCE // (len(train) * (dim + 1)))
+    at_once = max(1, VALUES_AT_ONCE // (len(train) * (dim + 1)))
     toxic = torch.from_numpy(y[train] == 1)
     sites = [(layer, first) for layer in range(layers) for first in range(0, heads, at_once)]
     for layer, first in tqdm(sites, desc="probes", delay=3, disable=None, leave=False):
         some = slice(first, first + at_once)
-        x = torch.as_tensor(activations[:, layer, some]).double().movedim(0, 1)
+        x = _wide(activations[:, layer, some]).movedim(0, 1)
         _require_finite(x, layer, first)
         seen = x[:, train]
         scale, mean = torch.std_mean(seen, dim=1, correction=0, keepdim=True)
         # A spread that is nothing but rounding (scikit-learn's StandardScaler, _is_constant_feature).
         scale[scale <= len(train) * _EPSILON * mean.abs()] = 1.0
         coefficients, intercepts = fit_logistic((seen - mean) / scale, toxic, C=C, tolerance=tolerance)
-        weights[layer, some] = coefficients / scale.squeeze(1)
+        weights[layer, some] = (coefficients / scale.squeeze(1)).numpy()
         found = ((x[:, heldout] - mean) / scale) @ coefficients[..., None]
-        margins[:, layer, some] = (found.squeeze(-1) + intercepts[:, None]).T
+        margins[:, layer, some] = (found.squeeze(-1) + intercepts[:, None]).T.numpy()
     truth = y[heldout] == 1
     accuracy = ((margins > 0) == truth[:, None, None]).mean(0)
     return HeadProbes(accuracy, _aucs(truth, margins), weights, train, heldout, margins, truth.astype(np.int64))
+
+
+def _wide(values: NDArray[np.floating[Any]] | torch.Tensor) -> torch.Tensor:
+    """A float64 tensor; of an array a copy, because a file may be mapped for reading only."""
+    return values.double() if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def _require_finite(x: torch.Tensor, layer: int, first: int) -> None:

@@ -6,7 +6,7 @@ The objective is that of scikit-learn's LogisticRegression, divided by C * n as 
 
 with the intercept b not penalised. Newton's method takes some 5 steps where L-BFGS takes hundreds, and its normal equations are
 one batched product. Gradients are float64 and decide where the minimum is. The Hessian only decides how fast it is reached: it
-is float32, and kept as long as it serves; problems that are slow with that get it in float64.
+is float32, float64 where that is singular to float32, and kept as long as it serves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.nn.functional import logsigmoid
 from detox.errors import InputError
 
 _STEPS = 200
-_SINGLE_STEPS = 15  # with float32 Hessians; what is not solved then is badly conditioned
 _KEEP = 0.1  # a Hessian is kept while steps with it shrink the gradient to this share
 _ARMIJO = 1e-4  # Nocedal and Wright (2006), section 3.1
 _HALVINGS = 30
@@ -62,16 +61,14 @@ def _newton(design: Tensor, y: Tensor, ridge: Tensor, tolerance: float) -> Tenso
     live = torch.arange(problems, device=design.device)
     theta, single = solution.clone(), design.float()
     scores = theta[:, -1:].expand(-1, n)
-    factors = design.new_empty(problems, width, width)
+    factors = torch.eye(width, dtype=design.dtype, device=design.device).repeat(problems, 1, 1)
     served, before = torch.zeros_like(live, dtype=torch.bool), design.new_zeros(problems)
-    for step in range(_STEPS):
+    for _ in range(_STEPS):
         probability = torch.sigmoid(scores)
         gradient = ((probability - y)[:, None] @ design).squeeze(1) / n + ridge * theta
         size = gradient.abs().amax(1)
         going = size > tolerance
-        if 2 * int(going.sum()) <= len(
-            live
-        ):  # those that are done take part in further steps until they are half of all
+        if 2 * int(going.sum()) <= len(live):  # copying costs a step, so that those that are done wait for others
             solution[live] = theta
             live, theta, scores, probability, gradient, size, design, single, factors, served, before = (
                 part[going]
@@ -82,9 +79,8 @@ def _newton(design: Tensor, y: Tensor, ridge: Tensor, tolerance: float) -> Tenso
             if not len(live):
                 return solution
             going = size > tolerance
-        double = step >= _SINGLE_STEPS
-        for i in (going & (~served | (size > _KEEP * before) | double)).nonzero().flatten().tolist():
-            factors[i] = _factor(design[i] if double else single[i], probability[i], ridge, design[i])
+        for i in (going & (~served | (size > _KEEP * before))).nonzero().flatten().tolist():
+            factors[i] = _factor(single[i], probability[i], ridge, design[i])
         direction = -torch.cholesky_solve(gradient[..., None], factors).squeeze(-1)
         change = (design @ direction[..., None]).squeeze(-1)
         length = _damping(y, ridge, theta, scores, direction, change, (gradient * direction).sum(1))

@@ -12,10 +12,11 @@ import torch
 from detox.detoxifiers import ITI, Prompting, check_detoxifier
 from detox.detoxifiers.contract import Capabilities
 from detox.detoxifiers.planted import FAMILIES, plant
-from detox.errors import ConformanceError
+from detox.errors import ConformanceError, InputError, UnknownName
 from detox.models import Edit
-from detox.models.architectures import attention_outputs
+from detox.models.architectures import attention_outputs, use_attention_output
 from detox.models.edits import nothing
+from tests.models.test_architectures import renamed
 
 # One each of: plain; Conv1D; fused queries, keys and values; ALiBi; sliding windows and norms around attention; learned positions;
 # latent attention; experts. And those that most toxic-mix and masked bases are.
@@ -36,6 +37,23 @@ def test_iti_keeps_the_contract(family, dtype):
     report = check_detoxifier(ITI(num_heads=4, strength=2.0), family=family, dtype=dtype)
     assert [point.outcome for point in report.points] == ["kept"] * 9, str(report)
     assert report.family == family.partition(":")[0]
+
+
+def test_a_model_whose_projection_was_named_keeps_the_contract():
+    model = plant().lm
+    renamed(model)
+    with pytest.raises(ConformanceError, match=r"4\. broken .* 2 modules fit"):
+        check_detoxifier(ITI(num_heads=4), model, plant().contrasts, only=[4])
+    use_attention_output(model.model, "model.layers.{}.self_attn.o_proj")
+    report = check_detoxifier(ITI(num_heads=4, strength=2.0), model, plant().contrasts, only=[4, 5, 7])
+    assert [point.outcome for point in report.points] == ["kept"] * 3
+
+
+def test_a_dtype_or_family_that_does_not_exist_is_one_line():
+    with pytest.raises(InputError, match="unknown dtype 'bf16'; expected one such as"):
+        check_detoxifier(ITI(), dtype="bf16")
+    with pytest.raises(UnknownName, match="unknown model family 'lama'; did you mean 'llama'"):
+        check_detoxifier(ITI(), family="lama")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +211,13 @@ FAULTS = {
 def test_what_is_wrong_is_found(fault, point):
     with pytest.raises(ConformanceError, match=rf"{point}\. broken"):
         check_detoxifier(Broken(num_heads=4, strength=2.0, fault=fault), only=[point])
+
+
+@pytest.mark.parametrize("fault", [fault for fault, point in FAULTS.items() if point == 4])
+def test_what_is_wrong_is_found_in_bfloat16_too(fault):
+    """Its tolerance is some hundred times float32's, and must not hide a token that is not steered."""
+    with pytest.raises(ConformanceError, match=r"4\. broken"):
+        check_detoxifier(Broken(num_heads=4, strength=2.0, fault=fault), only=[4], dtype="bfloat16")
 
 
 def test_a_hook_that_goes_around_the_receipt_is_found():

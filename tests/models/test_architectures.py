@@ -53,10 +53,7 @@ def test_each_layer_has_its_own_projection_of_heads_onto_the_residual_stream(fam
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_slice_of_its_input_is_what_one_query_head_gives(family):
     """Attention mixes a head's values: head = A v. Solved for v, what is found at a token must not depend on tokens before it."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(tiny_config(family, 32), attn_implementation="eager").eval()
-    for parameter in model.parameters():
-        parameter.data.normal_(0, 0.2)
+    model = tiny(family, attention="eager").model
     output = attention_outputs(model)[0]
     seen: list[torch.Tensor] = []
     output.module.register_forward_pre_hook(lambda m, args: seen.append(args[0].double()))

@@ -65,6 +65,13 @@ def test_greedy_is_what_plain_forward_passes_give(family):
         assert list(completions[0].token_ids) == expected
 
 
+@pytest.mark.parametrize("family", ["falcon:alibi", "gpt2", "mistral", "opt"])
+def test_the_batch_does_not_matter_in_eager_attention(family):
+    lm = tiny(family, attention="eager")
+    sampling = Sampling(max_new_tokens=8, num_return_sequences=2, seed=5)
+    assert generate(lm, PROMPTS, sampling) == generate(lm, PROMPTS, replace(sampling, batch_size=1))
+
+
 @pytest.mark.parametrize("family", ["mpt", "bloom", "mistral"])
 def test_shared_prefill_and_its_fallback_agree(family):
     """MPT and BLOOM cannot reuse a prefix; a sliding window can. All must write what they write one prompt at a time."""

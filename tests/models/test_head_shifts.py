@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from detox.detoxifiers.planted import FAMILIES
 from detox.errors import HookNeverFired, InputError, NotAnnounced, UnknownName, UnsupportedModel
 from detox.models import LanguageModel, Sampling
-from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.architectures import attention_outputs
 from detox.models.head_shifts import head_shift
 from tests.models.test_likelihood import tiny
 
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3", "topic5 says kind2"]
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_shift_is_the_projection_of_a_constant(family):
     """Shifting a head by d at the projection's input adds W_o d to its output, at every real position."""
     lm = tiny(family)

@@ -13,7 +13,7 @@ from detox.models.likelihood import encode_pairs, windows
 from tests.models.reference import logprobs_one_by_one
 
 
-def tiny(family: str, **changes) -> LanguageModel:
+def tiny(family: str, *, attention: str | None = None, **changes) -> LanguageModel:
     from transformers import AutoModelForCausalLM
 
     tokenizer = word_tokenizer()
@@ -22,7 +22,7 @@ def tiny(family: str, **changes) -> LanguageModel:
         setattr(config, key, value)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config).eval()
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
         for parameter in model.parameters():  # random weights of a size that makes padding mistakes show
             parameter.data.normal_(0, 0.2)
     return LanguageModel(model, tokenizer)
@@ -44,6 +44,20 @@ def test_equals_one_plain_forward_pass_a_text(family, shared):
     for context, continuation, values in zip(contexts, continuations, got, strict=True):
         assert values.shape == (len(continuation),)
         np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "falcon:alibi", "gemma3_text", "gpt2", "llama", "mistral", "opt"])
+def test_eager_attention_is_scored_as_it_computes(family):
+    """Rows that are all padding are NaN in some attention; and Falcon's ALiBi, by itself, is another in eager attention."""
+    lm = tiny(family, attention="eager")
+    contexts, continuations = requests(np.random.default_rng(0), 12, shared=True)
+    for context, continuation, values in zip(
+        contexts, continuations, token_logprobs(lm, contexts, continuations), strict=True
+    ):
+        np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+    default = token_logprobs(tiny(family), contexts, continuations)
+    same = torch.allclose(torch.cat(token_logprobs(lm, contexts, continuations)), torch.cat(default), atol=2e-5)
+    assert same == (family != "falcon:alibi")
 
 
 def test_families_that_change_logits_after_the_head_are_right():

@@ -76,3 +76,17 @@ def test_a_model_without_a_list_of_layers_is_refused():
     lm.model.config.num_hidden_layers = 5
     with pytest.raises(UnsupportedModel, match="no list of 5 layers"):
         residual_states(lm, TEXTS)
+
+
+def test_a_last_state_may_be_narrower_than_the_stream():
+    """OPT of 350M narrows it for its output head."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = tiny("llama").tokenizer
+    config = AutoConfig.for_model(
+        "opt", vocab_size=len(tokenizer), hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+        word_embed_proj_dim=16, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+    )  # fmt: skip
+    lm = LanguageModel(AutoModelForCausalLM.from_config(config).eval(), tokenizer)
+    assert last_states(lm, TEXTS).shape == (4, 16)
+    assert residual_states(lm, TEXTS).shape == (4, 3, 32)
