@@ -155,7 +155,7 @@ def labelled(items: Sequence[LabelledText]) -> list[LabelledText]:
     """
     known = [item for item in items if item.label is not None]
     if not known:
-        raise InputError("none of the texts has a label; expected 1 (toxic) or 0 (not) on some")
+        raise InputError("labelled texts are needed; none of these has a label")
     return known
 
 
