@@ -11,6 +11,7 @@ DetoxError
 ├── BaseMismatch          fitted on one base model, applied to another
 ├── StaleHandle           a LanguageModel whose edits are not exactly those installed on its model
 ├── HookNeverFired        an edit was installed and never ran: a base model in disguise
+├── NotAnnounced          an edit that must know where the prompt ends, and a raw call of the model that does not say
 ├── NotExportable         the change has no exact place in a plain checkpoint
 ├── ConformanceError      a detoxifier breaks a point of the contract
 ├── EndpointFailed        a model behind an address is down, too slow, refuses, or answers what is no completion
@@ -74,6 +75,10 @@ class StaleHandle(DetoxError):
 
 class HookNeverFired(DetoxError):
     """An installed edit never ran."""
+
+
+class NotAnnounced(DetoxError):
+    """An edit had to know where the prompt ends, and nobody said it."""
 
 
 class NotExportable(DetoxError):

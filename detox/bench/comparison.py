@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,20 @@ class Comparison:
     """All cells that were asked the same, with every change against the cell's own base.
 
     Attributes:
-        rows: in the order of bases, then methods by strength.
+        rows: in the order of bases, then methods by strength; without controls.
         headline: name of the scorer that is ranked by: the protocol's first.
         scorers: all of them.
         holes: cells without a record, and why.
+        control_rows: of what a method has to beat.
+        controls: name of a control -> the method that has to beat it.
     """
 
     rows: tuple[Row, ...]
     headline: str | None
     scorers: tuple[str, ...]
     holes: Mapping[str, str]
+    control_rows: tuple[Row, ...] = ()
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.table()
@@ -79,6 +83,10 @@ class Comparison:
         ]
         text.insert(1, "-" * len(text[0]))
         text += [f"(no record: {name}: {reason})" for name, reason in self.holes.items()]
+        if self.control_rows:
+            from detox.bench.equal_cost import against_controls, table
+
+            text += ["", table(against_controls(self))]
         return "\n".join(text)
 
     def _extra_metrics(self) -> list[str]:
@@ -136,7 +144,7 @@ class Comparison:
         writer = csv.writer(out, lineterminator="\n")
         names = [f"{name}{end}" for name in [*metrics, *changes] for end in ("", " low", " high")]
         writer.writerow(["base", "method", "strength", "protocol", "seed", *names])
-        for row in self.rows:
+        for row in (*self.rows, *self.control_rows):
             estimates = [
                 *(row.scorecard.metrics.get(name) for name in metrics),
                 row.toxicity_change,
@@ -173,8 +181,9 @@ def compare(
         MissingData, DataError: see `read_records`.
     """
     holes: dict[str, str] = {}
+    controls: dict[str, str] = {}
     if isinstance(source, (str, Path)):
-        cells, holes = _from_directory(Path(source), protocol)
+        cells, holes, controls = _from_directory(Path(source), protocol)
     else:
         named = dict(source) if isinstance(source, Mapping) else {str(i): card for i, card in enumerate(source)}
         if not named:
@@ -189,19 +198,23 @@ def compare(
     rows = [_row(names, card, bases.get((names["base"], names["seed"])), headline) for names, card in cells]
     order = {name: index for index, name in enumerate(dict.fromkeys(n["base"] for n, _ in cells))}
     rows.sort(key=lambda r: (r.seed, order[r.base], r.method is not None, r.method or "", r.strength or 0.0))
-    return Comparison(tuple(rows), headline, scorers, holes)
+    methods = tuple(row for row in rows if row.method not in controls)
+    return Comparison(methods, headline, scorers, holes, tuple(row for row in rows if row.method in controls), controls)
 
 
-def _from_directory(root: Path, protocol: str | None) -> tuple[list[tuple[dict[str, Any], Scorecard]], dict[str, str]]:
+def _from_directory(
+    root: Path, protocol: str | None
+) -> tuple[list[tuple[dict[str, Any], Scorecard]], dict[str, str], dict[str, str]]:
     records = read_records(root)
     cells = [(record.names, record.scorecard) for record in records]
     holes: dict[str, str] = {}
+    controls: dict[str, str] = {}
     summary = root / "grid.json"
     # Cells of earlier grids stay in the folder, under the names of those grids; the last grid says which are meant, how they are
     # called now, and in which order. One record may be there under two names.
     if summary.is_file():
         grid = json.loads(summary.read_text(encoding="utf-8"))
-        holes = grid["holes"]
+        holes, controls = grid["holes"], grid.get("controls", {})
         by_key = {_key(record.folder.name): record for record in records}
         entries = [{"folder": entry} if isinstance(entry, str) else entry for entry in grid["cells"]]
         found = [(entry, by_key[_key(entry["folder"])]) for entry in entries if _key(entry["folder"]) in by_key]
@@ -212,7 +225,7 @@ def _from_directory(root: Path, protocol: str | None) -> tuple[list[tuple[dict[s
     cells = [(name, card) for name, card in cells if protocol in (None, name["protocol"])]
     if not cells:
         raise InputError(f"{root} holds no cell of protocol {protocol!r}; it holds {', '.join(names) or 'none'}")
-    return cells, holes
+    return cells, holes, controls
 
 
 def _key(folder: str) -> str:

@@ -31,6 +31,7 @@ class Method:
         settings: its hyperparameters.
         strengths: at least one; None is the method's default.
         bases: factors of the bases that it is measured on: a value, a list of them, or None for bases without; empty for all.
+        control_of: name of the method that this one is a control of, which it has to beat; None for a method of its own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     strengths: tuple[float | None, ...] = (None,)
     bases: Mapping[str, Any] = field(default_factory=dict)
+    control_of: str | None = None
 
     def suits(self, base: Base) -> bool:
         """Whether it is measured on this base."""
@@ -111,7 +113,7 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         raise UnknownName("kind of curves", str(raw["curves"]), CURVES)
     detoxifiers, protocols = (_named(raw, key) for key in ("detoxifiers", "protocols"))
     bases = read_bases(_named(raw, "bases"))
-    methods = tuple(_method(name, spec or {}, bases) for name, spec in detoxifiers.items())
+    methods = tuple(one for name, spec in detoxifiers.items() for one in _method(name, spec or {}, bases))
     fit = raw.get("fit") or {}
     require_keys(fit, ("contrasts",), "fit")
     learns = [method.name for method in methods if method.make().capabilities.needs_fit]
@@ -156,16 +158,20 @@ def _wanted(factors: Any, where: str, bases: Sequence[Base]) -> Mapping[str, Any
     return factors
 
 
-def _method(name: str, spec: Mapping[str, Any], bases: Sequence[Base]) -> Method:
-    require_keys(spec, ("method", "settings", "strengths", "bases"), f"detoxifier {name!r}")
-    strengths = spec.get("strengths", [None])
+def _strengths(strengths: Any, where: str) -> tuple[float | None, ...]:
     if not isinstance(strengths, list) or not strengths:
-        raise InputError(f"detoxifier {name!r}: strengths is {strengths!r}; expected a list of numbers")
+        raise InputError(f"{where}: strengths is {strengths!r}; expected a list of numbers")
     for strength in strengths:
         good = isinstance(strength, (int, float)) and not isinstance(strength, bool) and math.isfinite(strength)
         if strength is not None and not good:
-            raise InputError(f"detoxifier {name!r}: strengths holds {strength!r}; expected numbers")
-    chosen = tuple(None if s is None else float(s) for s in strengths)
+            raise InputError(f"{where}: strengths holds {strength!r}; expected numbers")
+    return tuple(None if s is None else float(s) for s in strengths)
+
+
+def _method(name: str, spec: Mapping[str, Any], bases: Sequence[Base]) -> list[Method]:
+    """The method of one entry, and the controls that it has to beat."""
+    require_keys(spec, ("method", "settings", "strengths", "bases", "controls"), f"detoxifier {name!r}")
+    chosen = _strengths(spec.get("strengths", [None]), f"detoxifier {name!r}")
     settings = spec.get("settings") or {}
     if not isinstance(settings, Mapping):
         raise InputError(f"detoxifier {name!r}: settings is {settings!r}; expected {{SETTING: VALUE, ...}}")
@@ -173,4 +179,34 @@ def _method(name: str, spec: Mapping[str, Any], bases: Sequence[Base]) -> Method
     method = Method(name=name, method=str(spec.get("method", name)), settings=settings, strengths=chosen, bases=suited)
     require_types(find(method.method), settings, f"detoxifier {name!r}")
     method.make()  # an unknown method or setting is found now
-    return method
+    return [method, *_controls(method, spec.get("controls", {}), bases)]
+
+
+def _controls(method: Method, spec: Any, bases: Sequence[Base]) -> list[Method]:
+    """All controls that the method knows, at its own strengths and on its own bases, unless the grid says otherwise."""
+    where = f"controls of {method.name!r}"
+    known = find(method.method).controls
+    if spec is False:
+        return []
+    if not isinstance(spec, Mapping):
+        raise InputError(
+            f"{where} is {spec!r}; expected false for none, or {{names: [...], strengths: [...], bases: {{...}}}}"
+        )
+    if spec and not known:
+        raise InputError(f"{where}: {method.method} has none; leave the key out")
+    require_keys(spec, ("names", "strengths", "bases"), where)
+    names = spec.get("names", list(known))
+    if not isinstance(names, list) or (not names and known):
+        raise InputError(f"{where}: names is {names!r}; expected a list of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UnknownName("control", str(name), known)
+    changes: dict[str, Any] = {"control_of": method.name}
+    if "strengths" in spec:
+        changes["strengths"] = _strengths(spec["strengths"], where)
+    if "bases" in spec:
+        changes["bases"] = {**method.bases, **_wanted(spec["bases"], where, bases)}
+    return [
+        replace(method, name=f"{method.name} ({name})", settings={**method.settings, **known[name]}, **changes)
+        for name in names
+    ]

@@ -78,6 +78,9 @@ def run_grid(
             cells = [{"folder": cell.folder, **cell.names()} for cell in outcome.cells]
             factors = {base.name: dict(base.factors) for base in grid.bases if base.factors}
             summary = {"name": grid.name, "cells": cells, "holes": outcome.holes}
+            controls = {method.name: method.control_of for method in grid.methods if method.control_of is not None}
+            if controls:
+                summary["controls"] = controls
             curves = {"factors": factors, "curves": grid.curves} if factors else {}
             write_json(store.directory / "grid.json", {**summary, **curves})
     return outcome

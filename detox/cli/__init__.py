@@ -1,4 +1,4 @@
-"""The command line: `detox demo`, `detox bench ...`, `detox scorers ...`, `detox data ...`, `detox contrasts ...`."""
+"""The command line: `detox demo`, `detox bench ...`, and a file of this folder for every other group of commands."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when all went well; 2 for wrong input, 3 for a grid with holes or contrasts with errors, 130 after Ctrl-C.
+        0 when all went well; 1 for a checkpoint that is not what was certified, 2 for wrong input, 3 for a grid with holes or
+        contrasts with errors, 130 after Ctrl-C.
     """
-    from detox.cli import bench, contrasts, data, demo, scorers
+    from detox.cli import bench, contrasts, data, demo, export, positions, scorers, verify
     from detox.cli.flags import guarded
 
     parser = argparse.ArgumentParser(
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, bench, scorers, data, contrasts):
+    for group in (demo, bench, scorers, data, contrasts, positions, export, verify):
         group.add_to(commands)
     arguments = parser.parse_args(argv)
     if arguments.version:

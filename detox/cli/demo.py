@@ -66,10 +66,22 @@ def what_to_look_at(comparison: Comparison) -> list[str]:
             + "; ".join(f"{_change(row)} on {row.base}" for row in rises)
             + "."
         )
+    lines += _controls(comparison)
     lines.append(
         "- pareto.png: down is less toxic, right is a worse language model; a method is a path through its strengths."
     )
     return lines
+
+
+def _controls(comparison: Comparison) -> list[str]:
+    from detox.bench.equal_cost import against_controls
+
+    last = {(one.base, one.method, one.control): one for one in against_controls(comparison)}  # at the highest price
+    return [
+        f"- {base}: at {one.result.price:+.2f} nats {method} leaves {one.result.first:.3f}, its control {control} "
+        f"{one.result.second:.3f}: {one.verdict}."
+        for (base, method, control), one in last.items()
+    ]
 
 
 def _rates(bare: dict[str, Row]) -> str:

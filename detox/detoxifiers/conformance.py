@@ -65,6 +65,7 @@ def check_detoxifier(
     contrasts: Sequence[Contrast] | None = None,
     *,
     family: str = "llama",
+    dtype: str = "float32",
     only: Sequence[int] | None = None,
 ) -> ConformanceReport:
     """Run the contract on a detoxifier.
@@ -73,7 +74,8 @@ def check_detoxifier(
         detoxifier: an instance with the hyperparameters to test; it is copied, never fitted itself.
         lm: model for points 1 to 7 and 9; None builds a tiny one with a planted toxic direction, as point 8 always does.
         contrasts: to fit on, with `lm`.
-        family: transformers model type of the planted model.
+        family: of the planted model; one of `detox.detoxifiers.planted.FAMILIES`.
+        dtype: of the planted model's weights.
         only: numbers of the points to run; None for all.
 
     Returns:
@@ -82,7 +84,7 @@ def check_detoxifier(
     Raises:
         ConformanceError: listing every broken point.
     """
-    planted = plant(family)
+    planted = plant(family, dtype=dtype)
     case_lm = planted.lm if lm is None else lm
     case_contrasts = planted.contrasts if contrasts is None or lm is None else list(contrasts)
     outcomes = []

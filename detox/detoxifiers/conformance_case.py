@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from detox.detoxifiers.contract import Detoxifier, hyperparameters
 from detox.detoxifiers.planted import Planted
 from detox.errors import ConformanceError, StaleHandle
 from detox.models import LanguageModel
+from detox.models.edits import uninstalled
+from detox.models.running import evaluating
 
 _TOLERANCE = 2e-4  # nats; float32
+_STEPS = 2  # of rounding, in a narrower dtype
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,38 @@ class Case:
         return self.fresh().fit(self.lm, self.contrasts if contrasts is None else contrasts)
 
     @property
+    def exact(self) -> bool:
+        """Whether rounding is too fine to turn a draw, so that a text is the same in any batch: float32 and wider."""
+        return bool(torch.finfo(self.lm.model.dtype).eps <= torch.finfo(torch.float32).eps)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Nats by which two ways to compute one log-probability may differ.
+
+        Float32: a constant, far above rounding and far below any mistake. A narrower dtype stores logits in steps of its epsilon
+        (2**-7 in bfloat16, 2**-10 in float16) times their size, and another batch shape or mask may round a logit to the next
+        step: two steps of the largest logit, one for the token's logit and one for those that it is compared with.
+        """
+        model = self.lm.model
+        if self.exact:
+            return _TOLERANCE
+        rows = [self.lm.tokenizer(p, add_special_tokens=False)["input_ids"] for p in self.prompts]
+        with torch.no_grad(), uninstalled(model), evaluating(model):
+            logits = [model(input_ids=torch.tensor([row], device=model.device)).logits for row in rows]
+        largest = max(float(one.abs().max()) for one in logits)
+        return _STEPS * torch.finfo(model.dtype).eps * largest
+
+    @property
     def prompts(self) -> list[str]:
         """Three different prompts, of different lengths where the contrasts have them."""
         texts = {c.prompt for c in self.contrasts if c.prompt} or {(*c.safe, *c.toxic)[0][:24] for c in self.contrasts}
         chosen = sorted(texts, key=lambda text: (len(text), text))[:: max(1, len(texts) // 3)][:3]
         return [chosen[0].split(" ")[0], *chosen[1:]] if len(chosen) > 1 else chosen
+
+    def require_close(self, a: Tensor, b: Tensor, message: str) -> None:
+        """Raise ConformanceError unless two vectors of nats agree to `tolerance`."""
+        difference = float((a - b).abs().max()) if a.numel() else 0.0
+        require(difference <= self.tolerance, f"{message} (by {difference:.2g} nats; rounding: {self.tolerance:.2g})")
 
     def logprobs(self, lm: LanguageModel) -> Tensor:
         """Log-probabilities of a few continuations, one vector."""
@@ -64,12 +95,6 @@ def require_stale(ask: Callable[[], Any], message: str) -> None:
     except StaleHandle:
         return
     raise ConformanceError(message)
-
-
-def require_close(a: Tensor, b: Tensor, message: str) -> None:
-    """Raise ConformanceError unless two vectors of nats agree."""
-    difference = float((a - b).abs().max()) if a.numel() else 0.0
-    require(difference <= _TOLERANCE, f"{message} (by {difference:.2g} nats)")
 
 
 def require_same(before: dict[str, Any], after: dict[str, Any], when: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,44 +82,60 @@ class ThrownOnPurposeError(RuntimeError):
 
 @contextmanager
 def exploding(lm: LanguageModel) -> Iterator[None]:
-    """The model raises at the end of its next forward pass, with everything that was installed still installed."""
+    """The model raises early in its next forward pass, with everything that was installed still installed.
+
+    Early, since what only reads need not run it to its end.
+    """
 
     def raise_it(module: Any, args: Any, output: Any) -> None:
         raise ThrownOnPurposeError("thrown by the conformance suite")
 
-    handles = [m.register_forward_hook(raise_it) for m in (lm.model, lm.model.base_model)]
+    handle = lm.model.get_input_embeddings().register_forward_hook(raise_it)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
 
 
 @contextmanager
-def unhooked(lm: LanguageModel, site: str) -> Iterator[None]:
-    """A block in which one module has lost its hooks."""
+def unhooked(lm: LanguageModel, site: str) -> Iterator[Callable[[], bool]]:
+    """A block in which one module has lost its hooks; yields whether they have come back since."""
     module = lm.model.get_submodule(site)
     kept = {name: dict(getattr(module, name)) for name in ("_forward_pre_hooks", "_forward_hooks")}
     for name in kept:
         getattr(module, name).clear()
     try:
-        yield
+        yield lambda: any(getattr(module, name) for name in kept)
     finally:
         for name, hooks in kept.items():
             getattr(module, name).update(hooks)
 
 
 class Recorder:
-    """A logits edit that changes nothing and keeps what it saw."""
+    """A logits edit that changes nothing and keeps what it saw: tokens so far, and log-probabilities of the next."""
 
     def __init__(self) -> None:
+        self.ids: list[Tensor] = []
         self.steps: list[Tensor] = []
 
     def step(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Keep the log-probabilities of the first row."""
-        self.steps.append(scores[0].float().log_softmax(-1).cpu())
+        """Keep them, (batch, length) and (batch, vocab)."""
+        self.ids.append(ids.cpu())
+        self.steps.append(scores.float().log_softmax(-1).cpu())
         return scores
 
     def sequence(self, ids: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
         """Nothing is changed."""
         return logits
+
+    def of(self, tokens: Sequence[int], *, row: int) -> Tensor:
+        """Log-probabilities of the tokens that were drawn in a row, (tokens,)."""
+        return torch.stack([step[row, token] for step, token in zip(self.steps, tokens, strict=False)])
+
+    def row_like(self, single: Recorder, *, fill: int) -> int:
+        """The row of this batch that began as another recorder's only row did, but for padding (`fill`) on its left."""
+        begun, one = self.ids[0], single.ids[0][0]
+        padded = len(begun[0]) - len(one)
+        return next(
+            r for r, row in enumerate(begun) if torch.equal(row[padded:], one) and bool((row[:padded] == fill).all())
+        )

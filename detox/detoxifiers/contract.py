@@ -49,13 +49,35 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How close an exported checkpoint is to the method applied in memory."""
+    """How close an exported checkpoint is to the method applied in memory. `certificate.json` beside the checkpoint holds more.
+
+    Attributes:
+        directory: where the checkpoint is.
+        semantics: "exact" (the same function up to rounding) or "approximate" (`warnings` and the file say in what).
+        bit_equal: whether all logits are equal bit for bit.
+        max_logit_difference, mean_logit_difference: between the handle and the reloaded checkpoint, over the prompts' tokens.
+        bound: what rounding may make the largest difference, in this dtype and at this size of logits.
+        greedy_agreement: share of equal tokens, over 16 new tokens a prompt.
+        prompts: how many were compared.
+        dtype: of the weights.
+        family_from, family_to: model_type before and after; they differ where another class computes the same and has the bias.
+        runtimes: what happens to folded biases of `family_to`, by runtime: `detox.models.runtimes.row`.
+        warnings: what to know before the checkpoint is served.
+    """
 
     directory: str
-    exact: bool
+    semantics: str
+    bit_equal: bool
     max_logit_difference: float
     mean_logit_difference: float
+    bound: float
+    greedy_agreement: float
     prompts: int
+    dtype: str
+    family_from: str
+    family_to: str
+    runtimes: dict[str, Any]
+    warnings: list[str]
 
 
 class Detoxifier(abc.ABC):
@@ -64,6 +86,8 @@ class Detoxifier(abc.ABC):
     capabilities: ClassVar[Capabilities]
     came_later: ClassVar[tuple[str, ...]] = ()
     """Fields that came after records were made: at its default, such a field is no part of the identity of a fit."""
+    controls: ClassVar[dict[str, dict[str, Any]]] = {}
+    """What the method must beat, by name: settings under which it keeps its size and has lost its meaning."""
 
     @property
     def default_strength(self) -> float:
@@ -114,15 +138,38 @@ class Detoxifier(abc.ABC):
     def restore(self, values: dict[str, Any], tensors: dict[str, Any]) -> None:
         """Take back what `state` gave."""
 
-    def export(self, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
-        """Bake the change into a plain transformers checkpoint.
+    def export(
+        self,
+        lm: LanguageModel,
+        directory: str | Path,
+        *,
+        strength: float | None = None,
+        approximate: bool = False,
+        prompts: Sequence[str] | None = None,
+    ) -> Certificate:
+        """Bake the change into a plain transformers checkpoint, reload it, compare it, and say how far it is off.
+
+        Changes of weights are merged, constant shifts folded into biases, a system text written into the chat template; what is
+        on `lm` already goes in as well.
+
+        Args:
+            lm: the base model, or another method's handle. It is left as it was.
+            directory: appears whole, or not at all; one that an earlier export wrote is replaced.
+            strength: as in `applied`.
+            approximate: fold a shift that acts at some positions only into a bias, which acts at all of them.
+            prompts: texts to compare on; None takes 64 seeded rows of random tokens.
 
         Raises:
             NotExportable: with the reason and the alternatives.
+            OutputError: the place cannot be written, or holds something else.
         """
-        raise NotExportable(
-            f"{type(self).__name__} has no export yet; save_pretrained keeps it, and `with detox.load(...).applied(lm)` applies it"
-        )
+        if not self.capabilities.exportable:
+            raise NotExportable(
+                f"{type(self).__name__} has no export; save_pretrained keeps it, and `with detox.load(...).applied(lm)` applies it"
+            )
+        from detox.detoxifiers.exporting import export
+
+        return export(self, lm, directory, strength=strength, approximate=approximate, prompts=prompts)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `detoxifier.json`, and the tensors (see `files`) where something was learned. The folder appears whole or not at all.
@@ -141,7 +188,7 @@ class Detoxifier(abc.ABC):
             "learned": values,
             "tensors": tensors_file if tensors else None,
             "fitted_on": getattr(self, "fitted_on_", None),
-            "versions": _versions(),
+            "versions": versions(),
             "warning": "reversing the sign of this edit makes a model more toxic"
             if self.capabilities.directional
             else None,
@@ -234,7 +281,8 @@ def require_base(detoxifier: Detoxifier, lm: LanguageModel) -> None:
             )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what an artefact depends on."""
     import torch
     import transformers
 

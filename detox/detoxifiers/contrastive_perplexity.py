@@ -112,7 +112,6 @@ class ContrastivePerplexity(Detoxifier):
 
     # What every weight method does alike: one function each, no tower of classes.
     applied = trained_weights.applied
-    export = trained_weights.export
     state = trained_weights.state
     files = trained_weights.files
     restore = trained_weights.restore

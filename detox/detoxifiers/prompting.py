@@ -46,7 +46,7 @@ class Prompting(Detoxifier):
     preset: str = "toxic-mix"
     text: str | None = None
 
-    capabilities = Capabilities(needs_fit=False, bound_to_base=False, directional=False, exportable=False, dial=False)
+    capabilities = Capabilities(needs_fit=False, bound_to_base=False, directional=False, exportable=True, dial=False)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

@@ -1,4 +1,4 @@
-"""What a weight method learned: kept in PEFT's own format, put on a model and taken off, merged into a checkpoint.
+"""What a weight method learned: kept in PEFT's own format, put on a model and taken off.
 
 The functions below are methods: a weight method names them in its class (`applied = trained_weights.applied`), so that there is one of
 each and no tower of classes.
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from detox.detoxifiers.card import model_card
-from detox.detoxifiers.contract import Certificate, require_base, require_fitted
-from detox.errors import NotExportable
+from detox.detoxifiers.contract import require_base, require_fitted
 from detox.models import Edit, LanguageModel
 from detox.models.adapters import adapter_edit
 from detox.models.edits import nothing
@@ -85,18 +83,3 @@ def applied(self: Any, lm: LanguageModel, *, strength: float | None = None) -> I
         edit = adapter_edit(lm, name, self.config_, self.tensors_, strength=strength)
     with lm.edited(edit) as handle:
         yield handle
-
-
-def export(self: Any, lm: LanguageModel, directory: str | Path, *, strength: float | None = None) -> Certificate:
-    """A plain checkpoint with what was learned merged into its weights, reloaded and compared.
-
-    Raises:
-        NotExportable: quantized weights, other edits on the handle, or logits that differ.
-    """
-    from detox.models.export import export_merged
-
-    if getattr(lm.model, "is_quantized", False):
-        raise NotExportable("the model's weights are quantized; load it without quantization and export from that")
-    with self.applied(lm, strength=strength) as safe:
-        found = export_merged(safe, directory, card=model_card(self))
-    return Certificate(**found)

@@ -1,6 +1,7 @@
 """Everything that touches a transformer: the handle, its two rulers, activations."""
 
-from detox.models.edits import Announcement, Edit, LogitsEdit, Receipt
+from detox.models.announcements import Announcement
+from detox.models.edits import Edit, LogitsEdit, Receipt
 from detox.models.generation import Completion, generate
 from detox.models.language_model import LanguageModel
 from detox.models.likelihood import token_logprobs

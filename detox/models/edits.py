@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from detox.errors import HookNeverFired
+from detox.errors import HookNeverFired, NotAnnounced
+from detox.models.announcements import KINDS, Announcement
 
 _serial = itertools.count(1)
 
@@ -32,6 +33,17 @@ class LogitsEdit(Protocol):
         """A whole text. `ids`, `mask` (batch, seq); `logits` (batch, seq, vocab), of the token after each position."""
 
 
+class Gate(Protocol):
+    """Says for which prompts an edit acts."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that decides what it says."""
+
+    def __call__(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """(prompts,) bool from their token ids: True where the edit acts. Asked while no edit is installed."""
+
+
 @dataclass
 class Receipt:
     """What an edit did since it was installed.
@@ -41,59 +53,17 @@ class Receipt:
         sites: times that each hooked module ran with the edit on.
         tokens: positions that passed the first site, by kind: "pad", "prompt", "generated", or "unannounced" where the model
             was called directly and nobody said which is which.
+        touched: of these, the positions that the edit changed, by kind. Padding is never among them where it was announced.
+        gate: texts for which a gate let the edit act ("open") or not ("shut"); both 0 without a gate.
         relative_size: mean of ‖change‖/‖activation‖ over the first real positions at each site; None where it does not apply.
     """
 
     edit: str
     sites: dict[str, int] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=lambda: {"pad": 0, "prompt": 0, "generated": 0, "unannounced": 0})
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    touched: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    gate: dict[str, int] = field(default_factory=lambda: {"open": 0, "shut": 0})
     relative_size: float | None = None
-
-
-@dataclass
-class Announcement:
-    """What a ruler says before it runs the model, so that an edit can tell padding, prompt and generated tokens apart.
-
-    Attributes:
-        attention_mask: (batch, length) bool, of the columns known when it was said; columns beyond it are generated tokens.
-        prompt_ends: (batch,) long, the column of the first token that is not prompt.
-        columns: columns that exist once the forward pass to come is done. A pass of n positions begins at column
-            `columns - n`, with a cache (n = 1) and without (n = columns) alike.
-    """
-
-    attention_mask: Tensor
-    prompt_ends: Tensor
-    columns: int = 0
-
-    def __post_init__(self) -> None:
-        self.columns = self.columns or self.attention_mask.shape[1]
-
-    def offset(self, length: int) -> int:
-        """Column of the first position of a forward pass over `length` positions."""
-        return self.columns - length
-
-    def mask(self, length: int) -> Tensor:
-        """(batch, length) bool: which positions of the forward pass to come hold a token."""
-        offset = self.offset(length)
-        known = self.attention_mask[:, offset : offset + length]
-        if known.shape[1] == length:
-            return known
-        beyond = known.new_ones(known.shape[0], length - known.shape[1])
-        return torch.cat([known, beyond], dim=1)
-
-    def has_padding(self, length: int) -> bool:
-        """Whether some position of the forward pass to come is padding."""
-        return self.offset(length) < self.attention_mask.shape[1] and not bool(self.mask(length).all())
-
-    def count(self, length: int) -> dict[str, int]:
-        """Positions of the forward pass to come, by kind."""
-        if self.offset(length) >= self.attention_mask.shape[1]:
-            return {"pad": 0, "prompt": 0, "generated": self.attention_mask.shape[0] * length}
-        mask = self.mask(length)
-        columns = torch.arange(self.offset(length), self.columns, device=mask.device)
-        prompt = mask & (columns[None, :] < self.prompt_ends[:, None])
-        real, prompts = int(mask.sum()), int(prompt.sum())
-        return {"pad": mask.numel() - real, "prompt": prompts, "generated": real - prompts}
 
 
 @dataclass(eq=False)
@@ -106,7 +76,9 @@ class Edit:
         sites: names of the modules that must run; empty if nothing is hooked.
         install: puts it on a model and takes it off again, all or nothing; may be entered many times.
         input_shifts: module name -> (in_features,) float32, where the edit is nothing but these constants added to the inputs of
-            linear modules at every token: what an export can fold into biases. Empty for any other edit.
+            linear modules at every token at which it acts: what an export can fold into biases. Empty for any other edit.
+        positions: at which tokens these are added: "all", "generation" or "last", see `Announcement.acts`.
+        gate: says for which prompts the edit acts; None for all.
     """
 
     name: str
@@ -114,6 +86,8 @@ class Edit:
     install: Callable[[Edit, nn.Module], AbstractContextManager[None]]
     sites: tuple[str, ...] = ()
     input_shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    positions: str = "all"
+    gate: Gate | None = None
     receipt: Receipt = field(init=False)
     _stack: ExitStack | None = field(init=False, default=None)
 
@@ -133,17 +107,36 @@ class Edit:
             stack, self._stack = self._stack, None
             stack.close()
 
-    def passed(self, model: nn.Module, site: str, rows: int, length: int) -> Announcement | None:
-        """A hook says that it ran over (rows, length) positions; returns what was announced about them."""
+    def passed(self, model: nn.Module, site: str, rows: int, length: int) -> Tensor | None:
+        """A hook says that it runs over (rows, length) positions; the receipt keeps it.
+
+        Returns:
+            (rows, length) bool: where the edit acts; None for everywhere.
+
+        Raises:
+            NotAnnounced: the edit must know where the prompt ends, and nobody said it.
+        """
         self.receipt.sites[site] += 1
         announcement = state_of(model).announcement
+        if announcement is None:
+            if self.positions != "all" or self.gate is not None:
+                raise NotAnnounced(
+                    f"{self.name} acts at {'gated' if self.gate else self.positions!r} positions, and a raw call of the model does not "
+                    "say where the prompt ends; use generate or logprobs of the handle, or call the model within "
+                    "`with handle.announced(attention_mask)`"
+                )
+            if site == self.sites[0]:
+                for counts in (self.receipt.tokens, self.receipt.touched):
+                    counts["unannounced"] += rows * length
+            return None
+        where = announcement.acts(length, self.positions, announcement.gates.get(self.name))
         if site == self.sites[0]:
-            if announcement is None:
-                self.receipt.tokens["unannounced"] += rows * length
-            else:
-                for kind, count in announcement.count(length).items():
-                    self.receipt.tokens[kind] += count
-        return announcement
+            for kind, count in announcement.count(length).items():
+                self.receipt.tokens[kind] += count
+            whole = where is None or bool(where.all())
+            for kind, count in announcement.count(length, None if whole else where).items():
+                self.receipt.touched[kind] += count
+        return where
 
 
 @contextmanager
@@ -160,6 +153,7 @@ class ModelState:
     announcement: Announcement | None = None
     tensor_hashes: dict[str, tuple[tuple[int, int, bytes], str]] = field(default_factory=dict)
     reuses_cache: bool | None = None
+    attention_output: str | None = None  # path of the attention output projection, {} for the layer: told, or found
     incidents: list[str] = field(default_factory=list)
     # Of each edit that stands in the place of weights: from the model's tensors by name, those beneath it.
     views: list[tuple[Edit, Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = field(default_factory=list)
@@ -227,3 +221,53 @@ def announced(model: nn.Module, announcement: Announcement) -> Iterator[None]:
                 f"{edit.name}: {len(silent)} of {len(counts)} hooked modules never ran (first: {silent[0]}); "
                 "a compiled or fused path goes around them, so the output would be the base model's"
             )
+
+
+@contextmanager
+def touching(model: nn.Module) -> Iterator[None]:
+    """Prove at the end of a ruler's whole call that every edit whose sites ran changed the activation of some token.
+
+    Raises:
+        HookNeverFired: an edit without a gate that ran and touched nothing.
+    """
+    edits = [edit for edit in state_of(model).edits if edit.input_shifts and edit.gate is None]
+
+    def seen(edit: Edit) -> tuple[int, int]:
+        return sum(edit.receipt.sites.values()), sum(edit.receipt.touched.values())
+
+    before = [seen(edit) for edit in edits]
+    yield
+    for edit, (ran, touched) in zip(edits, before, strict=True):
+        now = seen(edit)
+        if now[0] > ran and now[1] == touched:
+            raise HookNeverFired(
+                f"{edit.name} ran {now[0] - ran} times and touched no token at {edit.positions!r} positions; the output would be the "
+                "base model's"
+            )
+
+
+def gates_for(model: nn.Module, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """What the gates of the installed edits say of each prompt, asked once a prompt, while no edit is installed.
+
+    Args:
+        model: the model.
+        prompts: token ids.
+
+    Returns:
+        edit name -> (prompts,) bool, for every edit that has a gate.
+    """
+    gated = [edit for edit in state_of(model).edits if edit.gate is not None]
+    if not gated:
+        return {}
+    unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+    number = {prompt: index for index, prompt in enumerate(unique)}
+    where = torch.tensor([number[tuple(prompt)] for prompt in prompts])
+    result = {}
+    with uninstalled(model):
+        for edit in gated:
+            assert edit.gate is not None
+            opened = edit.gate(unique)
+            edit.receipt.gate["open"] += int(opened.sum())
+            edit.receipt.gate["shut"] += int((~opened).sum())
+            result[edit.name] = opened.cpu()[where]
+    return result

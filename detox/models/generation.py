@@ -15,8 +15,9 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from detox.errors import InputError
+from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.models.edits import announced, gates_for, state_of, touching
 from detox.models.output_head import headless
 from detox.models.running import continued, evaluating, halving, reuses_cache
 from detox.models.sampling import Sampling, choose, noise
@@ -57,6 +58,7 @@ class _Row:
     sample: int
     ids: list[int]
     uniforms: np.ndarray | None  # (max_new_tokens, attempts)
+    gates: dict[str, bool]  # edit name -> whether it acts on this prompt
 
 
 def generate(
@@ -88,6 +90,7 @@ def generate(
     with (
         torch.no_grad(),
         evaluating(model),
+        touching(model),
         _own_defaults(model),
         tqdm(total=len(rows), desc="generate", unit="text", delay=3, disable=None, leave=False) as bar,
     ):
@@ -109,6 +112,7 @@ def _rows(lm: LanguageModel, prompts: Sequence[PromptLike], sampling: Sampling) 
     encoded = _encode(lm, prompts)
     limit = context_length(lm.model)
     seen: Counter[str] = Counter()
+    gates = gates_for(lm.model, encoded)
     rows = []
     for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
         room = None if limit is None else limit - len(ids)
@@ -118,9 +122,10 @@ def _rows(lm: LanguageModel, prompts: Sequence[PromptLike], sampling: Sampling) 
                 f"{limit}; shorten the prompt or lower max_new_tokens"
             )
         key = prompt if isinstance(prompt, str) else repr(prompt)
+        acts = {name: bool(opened[index]) for name, opened in gates.items()}
         for sample in range(sampling.num_return_sequences):
             uniforms = None if sampling.greedy else noise(sampling, key, seen[key], sample)
-            rows.append(_Row(index, sample, ids, uniforms))
+            rows.append(_Row(index, sample, ids, uniforms, acts))
         seen[key] += 1
     return sorted(rows, key=lambda row: len(row.ids))  # like lengths together; a prompt's samples stay neighbours
 
@@ -158,9 +163,12 @@ def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]
     ids, mask = pad_rows([rows[i].ids for i in firsts], side="left", fill=fill, device=device)
     length = ids.shape[1]
     prompt_ends = torch.full((len(rows),), length, device=device)
+    gates = {name: torch.tensor([row.gates[name] for row in rows], device=device) for name in rows[0].gates}
     cache = None
     if len(firsts) < len(rows) and length > 1 and reuses_cache(model):
-        with announced(model, Announcement(mask[:, :-1], prompt_ends[: len(firsts)])), headless(model):
+        opened = {name: gate[torch.tensor(firsts, device=device)] for name, gate in gates.items()}
+        prefill = Announcement(mask[:, :-1], prompt_ends[: len(firsts)], gates=opened)
+        with announced(model, prefill), headless(model):
             positions = (mask[:, :-1].long().cumsum(-1) - 1).clamp(min=0)
             output = model(
                 input_ids=ids[:, :-1], attention_mask=mask[:, :-1].long(), position_ids=positions, use_cache=True
@@ -168,7 +176,7 @@ def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]
         prefixes = torch.arange(len(firsts), device=device).repeat_interleave(copies)
         cache = continued(output.past_key_values, prefixes, sampling.max_new_tokens)
     mask = mask.repeat_interleave(copies, dim=0)
-    announcement = Announcement(mask, prompt_ends)
+    announcement = Announcement(mask, prompt_ends, gates=gates)
     uniforms = None if sampling.greedy else torch.from_numpy(np.stack([row.uniforms for row in rows])).to(device)  # type: ignore[misc]
     config = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
@@ -189,13 +197,21 @@ def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]
     done = [
         tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))] for tokens in written
     ]
-    # Steps in which a finished row waited for the others were padding; the last token drawn is never fed.
-    idle = sum(len(tokens) - 1 - min(len(own), len(tokens) - 1) for tokens, own in zip(written, done, strict=True))
+    _forget_waiting(model, [len(written[0]) - 1 - min(len(own), len(written[0]) - 1) for own in done], gates)
+    return list(zip(rows, done, strict=True))
+
+
+def _forget_waiting(model: nn.Module, idle: list[int], gates: dict[str, Tensor]) -> None:
+    """Steps in which a finished row waited for the others were padding; the last token drawn is never fed."""
     for edit in state_of(model).edits:
         if edit.sites and reuses_cache(model):
-            edit.receipt.tokens["generated"] -= idle
-            edit.receipt.tokens["pad"] += idle
-    return list(zip(rows, done, strict=True))
+            edit.receipt.tokens["generated"] -= sum(idle)
+            edit.receipt.tokens["pad"] += sum(idle)
+            if edit.positions != "last":
+                opened = gates[edit.name].tolist() if edit.name in gates else [True] * len(idle)
+                edit.receipt.touched["generated"] -= sum(
+                    steps for steps, acts in zip(idle, opened, strict=True) if acts
+                )
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]

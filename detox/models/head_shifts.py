@@ -15,27 +15,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detox.errors import InputError
+from detox.errors import InputError, UnknownName, UnsupportedModel
+from detox.models.announcements import POSITIONS
 from detox.models.architectures import attention_outputs
-from detox.models.edits import Edit
+from detox.models.edits import Edit, Gate
 from detox.models.language_model import LanguageModel
 
 _MEASURED_PASSES = 4  # forward passes a site over which the relative size of a shift is averaged
 
 
-def head_shift(lm: LanguageModel, name: str, shifts: dict[tuple[int, int], Tensor]) -> Edit:
-    """An edit that adds a constant vector to the output of chosen heads, at every token but padding.
-
-    The first generated token is steered too: the last prompt position, from which it is predicted, is shifted like all others.
+def head_shift(
+    lm: LanguageModel,
+    name: str,
+    shifts: dict[tuple[int, int], Tensor],
+    *,
+    positions: str = "all",
+    gate: Gate | None = None,
+) -> Edit:
+    """An edit that adds a constant vector to the output of chosen heads.
 
     Args:
         lm: on whose model it will be installed.
         name: what to call it.
         shifts: (layer, head) -> (head_dim,), in the activations' own units.
+        positions: "all" tokens; "generation", from the last token of the prompt on, since the first generated token is predicted
+            there; "last", the last token of the prompt alone. Padding never.
+        gate: says of prompts for which of them it acts; None for all.
 
     Raises:
+        UnknownName: other positions.
         InputError: a layer or head that the model does not have, or a vector of another width.
+        UnsupportedModel: a model that was compiled, since a compiled model does not look for hooks that came later.
     """
+    if positions not in POSITIONS:
+        raise UnknownName("positions", positions, POSITIONS)
+    _require_eager(lm.model)
     outputs = {output.layer: output for output in attention_outputs(lm.model)}
     vectors: dict[str, Tensor] = {}
     digest = hashlib.sha256()
@@ -57,9 +71,29 @@ def head_shift(lm: LanguageModel, name: str, shifts: dict[tuple[int, int], Tenso
         whole = vectors.setdefault(output.name, torch.zeros(output.heads, output.head_dim))
         whole[head] = shift.float()
         digest.update(f"{layer},{head}:".encode() + shift.float().numpy().tobytes())
-    install = partial(_install_shift, vectors=vectors)
+    if positions != "all" or gate is not None:
+        digest.update(f"{positions},{gate.digest if gate else None}".encode())
     added = {site: vector.flatten() for site, vector in vectors.items()}
-    return Edit(name, f"head_shift {digest.hexdigest()}", install, sites=tuple(vectors), input_shifts=added)
+    return Edit(
+        name,
+        f"head_shift {digest.hexdigest()}",
+        partial(_install_shift, vectors=added),
+        sites=tuple(added),
+        input_shifts=added,
+        positions=positions,
+        gate=gate,
+    )
+
+
+def _require_eager(model: Any) -> None:
+    compiled = isinstance(model, torch._dynamo.eval_frame.OptimizedModule) or any(
+        module._compiled_call_impl is not None for module in model.modules()
+    )
+    if compiled:
+        raise UnsupportedModel(
+            f"{type(model).__name__} was compiled, and compiled code does not look for hooks that come later; shift heads of the model "
+            "as it was before torch.compile, or export the shift into a checkpoint and compile that"
+        )
 
 
 @contextmanager
@@ -69,9 +103,10 @@ def _install_shift(edit: Edit, model: Any, *, vectors: dict[str, Tensor]) -> Ite
         for site, vector in vectors.items():
             module = model.get_submodule(site)
             reference = next(module.parameters())
-            flat = vector.flatten().to(
-                reference.device, reference.dtype if reference.is_floating_point() else model.dtype
-            )
+            device = (
+                model.device if reference.is_meta else reference.device
+            )  # offloaded weights come when they are needed
+            flat = vector.to(device, reference.dtype if reference.is_floating_point() else model.dtype)
             handle = module.register_forward_pre_hook(_shifter(edit, model, site, flat, measured))
             stack.callback(handle.remove)
         yield
@@ -79,22 +114,23 @@ def _install_shift(edit: Edit, model: Any, *, vectors: dict[str, Tensor]) -> Ite
 
 def _shifter(
     edit: Edit, model: Any, site: str, vector: Tensor, measured: dict[str, list[float]]
-) -> Callable[..., tuple[Any, ...]]:
+) -> Callable[..., tuple[Any, ...] | None]:
     norm = float(vector.float().norm())
 
-    def shift(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def shift(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         hidden: Tensor = args[0]
-        rows, length = hidden.shape[:2]
-        announcement = edit.passed(model, site, rows, length)
-        mask = announcement.mask(length)[..., None] if announcement and announcement.has_padding(length) else None
+        where = edit.passed(model, site, *hidden.shape[:2])
+        if where is not None:
+            where = where.to(hidden.device)
         if len(measured[site]) < _MEASURED_PASSES:
             norms = hidden.detach().float().norm(dim=-1)
-            real = norms if mask is None else norms[mask.squeeze(-1)]
-            if real.numel():
-                measured[site].append(norm / max(float(real.mean()), 1e-12))
+            touched = norms if where is None else norms[where]
+            if touched.numel():
+                measured[site].append(norm / max(float(touched.mean()), 1e-12))
                 every = [size for sizes in measured.values() for size in sizes]
                 edit.receipt.relative_size = sum(every) / len(every)
-        moved = vector.to(hidden.dtype)
-        return (hidden + (moved if mask is None else moved * mask), *args[1:])
+        moved = vector.to(hidden.device, hidden.dtype)
+        return (hidden + (moved if where is None else moved * where[..., None]), *args[1:])
 
-    return shift
+    # Code that is compiled while the shift is on runs it as plain Python, and stays right.
+    return torch.compiler.disable(shift)  # type: ignore[no-untyped-call, no-any-return]

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from detox.errors import InputError, MissingData, StaleHandle, UnknownName
+from detox.models.architectures import use_attention_output
 from detox.models.edits import Edit, LogitsEdit, Receipt, installed, state_of, uninstalled
 from detox.models.generation import Completion, generate
 from detox.models.likelihood import token_logprobs
+from detox.models.raw_calls import announced_calls
 from detox.models.running import reuses_cache
 from detox.models.sampling import Sampling
 from detox.models.tokenization import PromptLike
@@ -60,6 +62,7 @@ class LanguageModel:
         dtype: str | torch.dtype | None = None,
         device: str | torch.device | None = None,
         quantization: str | None = None,
+        attention_output: str | None = None,
     ) -> LanguageModel:
         """Load a causal language model and its tokenizer, from the hub or a local folder.
 
@@ -70,11 +73,14 @@ class LanguageModel:
             device: "cpu", "cuda", ...; None takes a GPU if there is one.
             quantization: "nf4" or "int8" quantizes the weights while loading, by bitsandbytes (the extra `qlora`); adapters train
                 on such a model as on any other, and no adapter is exported from it.
+            attention_output: where each layer keeps the projection from its attention heads, `{}` for the layer; None knows or
+                finds it. See `detox.models.architectures.use_attention_output`.
 
         Raises:
             UnknownName: another quantization.
             MissingData: no such folder, and no hub repository of that name.
             InputError: a folder or a name that holds no causal language model, or not all of its weights; an unknown dtype.
+            UnsupportedModel: `attention_output` names no such projection in every layer.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -98,6 +104,8 @@ class LanguageModel:
         _require_all_weights(model, set(info["missing_keys"]), where)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
+        if attention_output is not None:
+            use_attention_output(model, attention_output)
         return LanguageModel(model, tokenizer)
 
     def generate(self, prompts: Sequence[PromptLike], sampling: Sampling | None = None) -> list[list[Completion]]:
@@ -156,6 +164,20 @@ class LanguageModel:
         self.require_current()
         with uninstalled(self.model):
             yield self._root or self
+
+    @contextmanager
+    def announced(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Iterator[None]:
+        """Calls of `model` or `model.generate` in this block know which tokens are padding, prompt and generated.
+
+        For beams, static caches and whatever `generate` of this handle does not offer. One batch of prompts a block.
+
+        Args:
+            input_ids: (batch, length), the prompts that the model will be called with.
+            attention_mask: (batch, length), 0 for padding on either side; None for none.
+        """
+        self.require_current()
+        with announced_calls(self.model, input_ids, attention_mask):
+            yield
 
     def receipts(self) -> list[Receipt]:
         """What this handle's edits did since they were installed."""

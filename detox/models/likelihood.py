@@ -16,8 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from detox.errors import InputError
+from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.models.edits import announced, gates_for, state_of, touching
 from detox.models.output_head import gather, headless, selected
 from detox.models.running import evaluating, halving, lent, reuses_cache
 from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
@@ -35,6 +36,7 @@ class _Piece:
 
     request: int
     ids: tuple[int, ...]
+    prompt: int  # how many of them are the context's
     scored: int
     at: int  # where its values go in the request's result
 
@@ -88,18 +90,20 @@ def token_logprobs(
     results = [torch.zeros(len(continuation)) for _, continuation in pairs]
     shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
+    gates = gates_for(model, [context for context, _ in pairs])
     total = sum(map(len, alone)) + sum(map(len, shared))
     with (
         torch.no_grad(),
         evaluating(model),
+        touching(model),
         tqdm(total=total, desc="likelihood", delay=3, disable=None, leave=False) as bar,
     ):
         for requests in shared:
-            for request, at, values in halving(lambda part: _run_shared(lm, part), requests, incidents):
+            for request, at, values in halving(lambda part: _run_shared(lm, part, gates), requests, incidents):
                 results[request][at : at + len(values)] = values
             bar.update(len(requests))
         for pieces in alone:
-            for request, at, values in halving(lambda part: _run_alone(lm, part), pieces, incidents):
+            for request, at, values in halving(lambda part: _run_alone(lm, part, gates), pieces, incidents):
                 results[request][at : at + len(values)] = values
             bar.update(len(pieces))
     return results
@@ -156,7 +160,7 @@ def _plan(
             continue
         ids = (*context, *continuation)
         pieces += [
-            _Piece(index, ids[begin:end], scored, end - scored - len(context))
+            _Piece(index, ids[begin:end], max(0, len(context) - begin), scored, end - scored - len(context))
             for begin, end, scored in windows(len(ids), len(context), limit)
         ]
     pieces.sort(key=lambda piece: -len(piece.ids))
@@ -169,14 +173,19 @@ def _plan(
     return shared, alone
 
 
-def _run_alone(lm: LanguageModel, pieces: list[_Piece]) -> list[tuple[int, int, Tensor]]:
+def _rows_of(gates: dict[str, Tensor], requests: list[int], device: Any) -> dict[str, Tensor]:
+    return {name: opened[requests].to(device) for name, opened in gates.items()}
+
+
+def _run_alone(lm: LanguageModel, pieces: list[_Piece], gates: dict[str, Tensor]) -> list[tuple[int, int, Tensor]]:
     model, device = lm.model, lm.model.device
     inputs, mask = pad_rows([p.ids[:-1] for p in pieces], side="right", fill=pad_token(lm.tokenizer), device=device)
-    ends = torch.tensor([len(p.ids) - p.scored for p in pieces], device=device)
+    ends = torch.tensor([p.prompt for p in pieces], device=device)
     rows = torch.tensor([r for r, p in enumerate(pieces) for _ in range(p.scored)], device=device)
     columns = torch.tensor([c for p in pieces for c in range(len(p.ids) - 1 - p.scored, len(p.ids) - 1)], device=device)
     targets = torch.tensor([t for p in pieces for t in p.ids[len(p.ids) - p.scored :]], device=device)
-    with announced(model, Announcement(mask, ends)):
+    gates = _rows_of(gates, [p.request for p in pieces], device)
+    with announced(model, Announcement(mask, ends, gates=gates)):
         if lm.logits_edits:
             logits = model(input_ids=inputs, attention_mask=mask.long(), use_cache=False).logits
             for edit in lm.logits_edits:
@@ -190,13 +199,16 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece]) -> list[tuple[int, int, 
     return [(p.request, p.at, part) for p, part in zip(pieces, split, strict=True)]
 
 
-def _run_shared(lm: LanguageModel, requests: list[_Shared]) -> list[tuple[int, int, Tensor]]:
+def _run_shared(lm: LanguageModel, requests: list[_Shared], gates: dict[str, Tensor]) -> list[tuple[int, int, Tensor]]:
     """Prefill each context but its last token once, score the continuations on its keys and values, like lengths together."""
     model, device = lm.model, lm.model.device
     groups = {context: group for group, context in enumerate(dict.fromkeys(context for context, _, _ in requests))}
     ids, mask = pad_rows([c[:-1] for c in groups], side="left", fill=pad_token(lm.tokenizer), device=device)
     columns = ids.shape[1]
-    prefill = Announcement(mask, torch.full((len(groups),), columns, device=device))
+    one_of = {context: request for context, request, _ in requests}
+    opened = _rows_of(gates, [one_of[context] for context in groups], device)
+    # The context's last token is not among these: it is the first of each tail.
+    prefill = Announcement(mask, torch.full((len(groups),), columns + 1, device=device), gates=opened)
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with announced(model, prefill), headless(model):
         cache = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=True).past_key_values
@@ -208,18 +220,19 @@ def _run_shared(lm: LanguageModel, requests: list[_Shared]) -> list[tuple[int, i
     rows = max(1, cached // (columns + len(tails[-1].ids)))
     results = []
     for start in range(0, len(tails), rows):
-        results += _run_tails(lm, cache, mask, tails[start : start + rows])
+        results += _run_tails(lm, cache, mask, tails[start : start + rows], gates)
     return results
 
 
 def _run_tails(
-    lm: LanguageModel, cache: Any, context_mask: Tensor, tails: list[_Tail]
+    lm: LanguageModel, cache: Any, context_mask: Tensor, tails: list[_Tail], gates: dict[str, Tensor]
 ) -> list[tuple[int, int, Tensor]]:
     model, device = lm.model, lm.model.device
     ids, mask = pad_rows([tail.ids[:-1] for tail in tails], side="right", fill=pad_token(lm.tokenizer), device=device)
     picked = torch.tensor([tail.group for tail in tails], device=device)
     whole = torch.cat([context_mask[picked], mask], dim=1)
-    announcement = Announcement(whole, torch.full((len(tails),), context_mask.shape[1] + 1, device=device))
+    ends = torch.full((len(tails),), context_mask.shape[1] + 1, device=device)
+    announcement = Announcement(whole, ends, gates=_rows_of(gates, [tail.request for tail in tails], device))
     positions = context_mask.sum(-1)[picked, None] + torch.arange(ids.shape[1], device=device)
     rows, columns = mask.nonzero(as_tuple=True)
     targets = torch.tensor([token for tail in tails for token in tail.ids[1:]], device=device)

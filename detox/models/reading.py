@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from detox.errors import HookNeverFired, InputError, OutputError
+from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
-from detox.models.edits import Announcement, announced, state_of
+from detox.models.edits import announced, state_of
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
 from detox.models.tokenization import encode_texts, pad_rows, pad_token
@@ -81,7 +82,7 @@ def own_hooks(model: Any, sites: Sequence[Site], keep: Keep) -> Iterator[None]:
 
 def read_last_tokens(
     lm: LanguageModel,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     sites: Sequence[Site],
     shape: tuple[int, ...],
     *,
@@ -94,7 +95,8 @@ def read_last_tokens(
 
     Args:
         lm: the handle; its prefix is put before each text, its edits act.
-        texts: a text longer than the model's context is read at its last token with as much before it as fits.
+        texts: a text longer than the model's context is read at its last token with as much before it as fits. Token ids are
+            taken as they are, without the prefix; all texts are the one or the other.
         sites: all of one width.
         shape: of what is read at a site, (width,) or a split of it; the parts of its first axis are called heads in errors
             where there are two axes.
@@ -168,10 +170,14 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def _encoded(lm: LanguageModel, texts: Sequence[str], first: int) -> list[NDArray[np.int32]]:
+def _encoded(lm: LanguageModel, texts: Sequence[str | Sequence[int]], first: int) -> list[NDArray[np.int32]]:
     limit = context_length(lm.model)
     rows = []
-    for index, row in enumerate(encode_texts(lm.tokenizer, [lm.prefix + text for text in texts], first=first)):
+    plain = [lm.prefix + text for text in texts if isinstance(text, str)]
+    encoded = [list(map(int, text)) for text in texts] if not plain else encode_texts(lm.tokenizer, plain, first=first)
+    if len(encoded) != len(texts):
+        raise InputError("texts are text and token ids mixed; expected the one or the other")
+    for index, row in enumerate(encoded):
         if not row:
             raise InputError(f"text {first + index} has no tokens; expected at least one")
         rows.append(np.array(row[-limit:] if limit else row, dtype=np.int32))

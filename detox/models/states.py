@@ -13,16 +13,17 @@ from detox.models.language_model import LanguageModel
 from detox.models.reading import Out, Site, chosen_numbers, read_last_tokens
 
 
-def last_states(lm: LanguageModel, texts: Sequence[str], *, batch_size: int | None = None) -> Tensor:
+def last_states(lm: LanguageModel, texts: Sequence[str | Sequence[int]], *, batch_size: int | None = None) -> Tensor:
     """The last layer's state (after the final norm) at each text's last token.
 
     Args:
         lm: the handle; its prefix is put before each text, its edits act.
-        texts: a text longer than the model's context is read at its last token with as much before it as fits.
+        texts: a text longer than the model's context is read at its last token with as much before it as fits; token ids
+            are taken as they are, without the prefix.
         batch_size: texts at once; None takes as many as make up a fixed number of tokens.
 
     Returns:
-        (texts, hidden) float32, on the CPU.
+        (texts, hidden) float32, on the CPU; narrower where a family projects the state before its output head (OPT-350M).
 
     Raises:
         InputError: no texts, a text without tokens, or a state that holds NaN or infinity.

@@ -84,7 +84,7 @@ def grid(grid_files):
         "fit": {"contrasts": {"file": str(grid_files / "fit.jsonl")}},
         "detoxifiers": {
             "prompting": {"settings": {"text": "topic1 says kind1 kind2 "}},
-            "iti": {"settings": {"num_heads": 4}, "strengths": [0.3, 3]},
+            "iti": {"settings": {"num_heads": 4}, "strengths": [0.3, 3], "controls": False},
         },
         "protocols": {
             "main": {

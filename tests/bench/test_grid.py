@@ -60,6 +60,18 @@ CASES = {
     "bases as a list": (lambda r: {**r, "bases": [{"model": "m"}]}, "bases is .*expected a name for each"),
     "detoxifiers as a list": (lambda r: {**r, "detoxifiers": ["iti"]}, "detoxifiers is .*expected a name for each"),
     "protocols as a list": (lambda r: {**r, "protocols": [{"chat": True}]}, "protocols is .*expected a name for each"),
+    "control": (
+        lambda r: change(r, "detoxifiers", "iti", controls={"names": ["randm"]}),
+        r"unknown control 'randm'; did you mean 'random'\?",
+    ),
+    "controls of what has none": (
+        lambda r: change(r, "detoxifiers", "prompting", controls={"names": ["random"]}),
+        "controls of 'prompting': prompting has none; leave the key out",
+    ),
+    "controls": (
+        lambda r: change(r, "detoxifiers", "iti", controls=3),
+        "controls of 'iti' is 3; expected false for none",
+    ),
     "strengths": (lambda r: change(r, "detoxifiers", "iti", strengths=["abc"]), "'iti': strengths holds 'abc'"),
     "limit": (lambda r: change(r, *MAIN, "prompts", limit="many"), "'main'.prompts: limit is 'many'"),
     "file": (lambda r: change(r, *MAIN, prompts={"file": 5}), "'main'.prompts: file is 5"),

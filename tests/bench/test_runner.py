@@ -58,6 +58,35 @@ def test_a_grid_from_file_to_picture(grid, tmp_path, capsys):
     )
 
 
+def test_a_method_is_held_against_its_controls(grid, tmp_path, capsys):
+    raw, write = grid
+    methods = copy.deepcopy(raw["detoxifiers"])
+    methods["iti"] |= {"controls": {"names": ["random", "flipped"], "strengths": [3]}}
+    path, output = write(tmp_path / "grid.yaml", detoxifiers=methods), tmp_path / "results"
+    assert run(path, output) == 0
+    out, err = capsys.readouterr()
+    assert "6 cells computed" in err
+    comparison = compare(output)
+    assert {row.method for row in comparison.rows} == {None, "iti", "prompting"}  # a control is no method
+    assert {(row.method, row.strength) for row in comparison.control_rows} == {
+        ("iti (random)", 3),
+        ("iti (flipped)", 3),
+    }
+    assert comparison.controls == {"iti (random)": "iti", "iti (flipped)": "iti"}
+    flipped = next(row for row in comparison.control_rows if row.method == "iti (flipped)")
+    assert flipped.toxicity_change.value > 0
+    assert "Against controls, at equal cross-entropy" in out
+    lines = [line for line in out.splitlines() if "iti (flipped)" in line]
+    assert lines
+    assert all(line.endswith("beats") for line in lines)
+    assert "iti (random)" in (output / "comparison.csv").read_text()
+    # By default a method comes with all controls, at its own strengths.
+    del methods["iti"]["controls"]
+    write(path, detoxifiers=methods)
+    assert run(path, output) == 0
+    assert "4 cells computed, 6 were there" in capsys.readouterr().err
+
+
 def three_folder(output) -> str:
     return next(p.name for p in (output / "cells").iterdir() if "iti@3" in p.name)
 

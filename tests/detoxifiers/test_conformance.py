@@ -11,17 +11,65 @@ import torch
 
 from detox.detoxifiers import ITI, Prompting, check_detoxifier
 from detox.detoxifiers.contract import Capabilities
-from detox.errors import ConformanceError
+from detox.detoxifiers.planted import FAMILIES, plant
+from detox.errors import ConformanceError, InputError, UnknownName
 from detox.models import Edit
-from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.architectures import attention_outputs, use_attention_output
 from detox.models.edits import nothing
+from tests.models.test_architectures import renamed
+
+# One each of: plain; Conv1D; fused queries, keys and values; ALiBi; sliding windows and norms around attention; learned positions;
+# latent attention; experts. And those that most toxic-mix and masked bases are.
+IN_THE_SUITE = (
+    "bloom", "deepseek_v3", "falcon:new", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt", "qwen3_moe",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
-def test_iti_keeps_the_contract(family):
-    report = check_detoxifier(ITI(num_heads=4, strength=2.0), family=family)
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        pytest.param(family, dtype, marks=() if dtype == "float32" and family in IN_THE_SUITE else pytest.mark.evidence)
+        for dtype in ("float32", "bfloat16")
+        for family in FAMILIES
+    ],
+)
+def test_iti_keeps_the_contract(family, dtype):
+    report = check_detoxifier(ITI(num_heads=4, strength=2.0), family=family, dtype=dtype)
+    assert [point.outcome for point in report.points] == ["kept"] * 9, str(report)
+    assert report.family == family.partition(":")[0]
+
+
+def test_a_model_whose_projection_was_named_keeps_the_contract():
+    model = plant().lm
+    renamed(model)
+    with pytest.raises(ConformanceError, match=r"4\. broken .* 2 modules fit"):
+        check_detoxifier(ITI(num_heads=4), model, plant().contrasts, only=[4])
+    use_attention_output(model.model, "model.layers.{}.self_attn.o_proj")
+    report = check_detoxifier(ITI(num_heads=4, strength=2.0), model, plant().contrasts, only=[4, 5, 7])
+    assert [point.outcome for point in report.points] == ["kept"] * 3
+
+
+def test_a_dtype_or_family_that_does_not_exist_is_one_line():
+    with pytest.raises(InputError, match="unknown dtype 'bf16'; expected one such as"):
+        check_detoxifier(ITI(), dtype="bf16")
+    with pytest.raises(UnknownName, match="unknown model family 'lama'; did you mean 'llama'"):
+        check_detoxifier(ITI(), family="lama")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positions": "generation"},
+        {"positions": "last"},
+        {"direction": "pca", "selection": "threshold", "threshold": 0.55},
+        {"direction": "probe", "selection": "all", "kl_budget": 0.3},
+        {"gate": "probe", "false_triggers": 0.5},
+    ],
+    ids=str,
+)
+def test_every_kind_of_iti_keeps_the_contract(settings):
+    report = check_detoxifier(ITI(**{"num_heads": 4, "strength": 2.0, **settings}))
     assert [point.outcome for point in report.points] == ["kept"] * 9
-    assert report.family == family
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
@@ -165,14 +213,19 @@ def test_what_is_wrong_is_found(fault, point):
         check_detoxifier(Broken(num_heads=4, strength=2.0, fault=fault), only=[point])
 
 
+@pytest.mark.parametrize("fault", [fault for fault, point in FAULTS.items() if point == 4])
+def test_what_is_wrong_is_found_in_bfloat16_too(fault):
+    """Its tolerance is some hundred times float32's, and must not hide a token that is not steered."""
+    with pytest.raises(ConformanceError, match=r"4\. broken"):
+        check_detoxifier(Broken(num_heads=4, strength=2.0, fault=fault), only=[4], dtype="bfloat16")
+
+
 def test_a_hook_that_goes_around_the_receipt_is_found():
     """Point 7: an edit that says it hooks a module must hear from it."""
 
     @contextmanager
     def install(edit, model):
         yield
-
-    from detox.detoxifiers.planted import plant
 
     planted = plant()
     from detox.errors import HookNeverFired
@@ -185,19 +238,28 @@ def test_a_hook_that_goes_around_the_receipt_is_found():
             handle.generate(["topic1"])
 
 
-def test_planted_contrasts_are_known_to_the_model(planted):
-    """Without training the direction test would test nothing: the model must tell the tones apart."""
+def tones_told_apart(planted):
+    """How much more a toxic word is expected after toxic words than a safe one, in nats, over the held-out contrasts."""
     toxic, safe = [], []
     for contrast in planted.heldout:
         opening = contrast.prompt + contrast.toxic[0]
         toxic.append(planted.lm.logprobs([opening], [" rude1"])[0].item())
         safe.append(planted.lm.logprobs([opening], [" kind1"])[0].item())
-    assert torch.tensor(toxic).mean() > torch.tensor(safe).mean() + 1
+    return float(torch.tensor(toxic).mean() - torch.tensor(safe).mean())
+
+
+def test_planted_contrasts_are_known_to_the_model(planted):
+    """Without training the direction test would test nothing: the model must tell the tones apart."""
+    assert tones_told_apart(planted) > 1
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_planted_family_tells_the_tones_apart(family):
+    assert tones_told_apart(plant(family)) > 1
 
 
 def test_planting_leaves_the_random_states_of_gpus_alone(monkeypatch):
-    from detox.detoxifiers.planted import plant
-
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPUs were seeded"))
     before = torch.get_rng_state()
     first, again, other = (plant(steps=1, seed=seed).lm.fingerprint() for seed in (0, 0, 1))

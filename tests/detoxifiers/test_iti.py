@@ -111,3 +111,124 @@ def test_wrong_settings_are_one_clear_line():
         ITI(num_heads=0)
     with pytest.raises(InputError, match="heldout is 1"):
         ITI(heldout=1)
+
+
+def test_controls_keep_the_size_and_lose_the_meaning(planted):
+    method, random, flipped, shuffled = (
+        ITI(num_heads=5, control=control).fit(planted.lm, planted.contrasts)
+        for control in (None, "random", "flipped", "shuffled")
+    )
+    assert method.heads_ == random.heads_ == flipped.heads_
+    assert torch.equal(flipped.shifts_, -method.shifts_)
+    np.testing.assert_allclose(random.shifts_.norm(dim=1), method.shifts_.norm(dim=1), rtol=1e-5)
+    cosines = torch.nn.functional.cosine_similarity(random.shifts_, method.shifts_, dim=1)
+    assert cosines.abs().max() < 0.95
+    # Labels that say nothing are not learned: no head is far from one half, where the method's best is far above.
+    assert method.probe_accuracy_.max() > 0.9
+    assert shuffled.probe_accuracy_.mean() < 0.65
+    assert "control" in shuffled.state()[0]
+    assert "control" not in method.state()[0]
+
+
+def test_controls_do_not_lower_the_toxic_side(planted):
+    """What the controls are for: at the same size, neither a random nor the opposite direction does what the method does."""
+
+    def margin(control):
+        iti = ITI(num_heads=8, control=control).fit(planted.lm, planted.contrasts)
+        with iti.applied(planted.lm, strength=2) as lm:
+            return [
+                float(torch.cat(lm.logprobs([c.prompt] * 2, getattr(c, side))).mean())
+                for side in ("safe", "toxic")
+                for c in planted.heldout
+            ]
+
+    def gap(values):
+        half = len(values) // 2
+        return np.mean(values[:half]) - np.mean(values[half:])
+
+    found = {control: gap(margin(control)) for control in (None, "random", "flipped")}
+    assert found["flipped"] < found["random"] < found[None]
+
+
+def test_a_budget_is_what_one_unit_costs(planted):
+    from detox.models.divergence import kl_to_base
+
+    texts = labelled_texts(planted.contrasts)
+    _, heldout = grouped_split([str(text.group) for text in texts], heldout=0.2, seed=0)
+    safe = [texts[i].text for i in heldout if texts[i].label == 0]
+    for budget in (0.02, 0.3):
+        iti = ITI(num_heads=3, kl_budget=budget).fit(planted.lm, planted.contrasts)
+        assert iti.default_strength == 1.0
+        with iti.applied(planted.lm) as lm:
+            assert float(torch.cat(kl_to_base(lm, safe)).mean()) == pytest.approx(budget, rel=0.02)
+        with iti.applied(planted.lm, strength=2) as lm:
+            assert float(torch.cat(kl_to_base(lm, safe)).mean()) > 1.5 * budget
+    plain = ITI(num_heads=3).fit(planted.lm, planted.contrasts)
+    with plain.applied(planted.lm, strength=iti.unit_) as a:
+        expected = a.logprobs(["topic1 says"], [" kind1 kind2"])[0]
+    with iti.applied(planted.lm) as b:
+        torch.testing.assert_close(b.logprobs(["topic1 says"], [" kind1 kind2"])[0], expected)
+
+
+def test_a_gate_spares_harmless_prompts_at_the_rate_it_says(planted):
+    iti = ITI(num_heads=8, strength=2.0, gate="probe", false_triggers=0.1).fit(planted.lm, planted.contrasts)
+    gate = iti.gate_
+    assert gate.false_triggers <= 0.3  # measured on a dozen texts
+    assert gate.true_triggers > 0.9
+    opened = gate.on(planted.lm)
+    encode = planted.lm.tokenizer
+    safe = [encode(c.prompt + text)["input_ids"] for c in planted.heldout for text in c.safe]
+    toxic = [encode(c.prompt + text)["input_ids"] for c in planted.heldout for text in c.toxic]
+    assert opened(safe).float().mean() < 0.3
+    assert opened(toxic).float().mean() > 0.9
+    prompts = [c.prompt + c.safe[0] for c in planted.heldout] + [c.prompt + c.toxic[0] for c in planted.heldout]
+    continuations = [" kind1 kind2"] * len(prompts)
+    bare = planted.lm.logprobs(prompts, continuations)
+    with iti.applied(planted.lm) as lm:
+        found = lm.logprobs(prompts, continuations)
+        receipt = lm.receipts()[0]
+    moved = [not torch.equal(a, b) for a, b in zip(found, bare, strict=True)]
+    assert moved == opened([encode(prompt)["input_ids"] for prompt in prompts]).tolist()
+    assert receipt.gate == {"open": sum(moved), "shut": len(moved) - sum(moved)}
+
+
+def test_a_scorer_can_be_the_gate(planted, tmp_path):
+    from detox.detoxifiers import load
+    from detox.detoxifiers.prompt_gate import fit_gate
+    from detox.scorers import load_scorer, score_texts
+
+    texts = ["you are a fine person", "what a lovely day", "you damn fool", "shut the hell up"] * 6
+    labels = np.array([0, 0, 1, 1] * 6)
+    gate = fit_gate(planted.lm, "profanity", texts, labels, [str(i) for i in range(24)], false_triggers=0.05, seed=0)
+    assert gate.scorer["name"] == load_scorer("profanity").card.name
+    assert (gate.false_triggers, gate.true_triggers) == (0.0, 1.0)
+    scores = {s.value for s in score_texts(load_scorer("profanity"), texts)}
+    assert gate.threshold in scores
+    iti = ITI(num_heads=4, gate="probe", positions="generation", kl_budget=0.05, direction="pca", selection="all")
+    iti.fit(planted.lm, planted.contrasts).save_pretrained(tmp_path / "iti")
+    again = load(tmp_path / "iti")
+    assert again.unit_ == iti.unit_
+    assert vars(again.gate_).keys() == vars(iti.gate_).keys()
+    assert torch.equal(again.gate_.weights, iti.gate_.weights)
+    with iti.applied(planted.lm) as a:
+        expected = a.logprobs([c.prompt for c in planted.heldout], [c.toxic[0] for c in planted.heldout])
+    with again.applied(planted.lm) as b:
+        found = b.logprobs([c.prompt for c in planted.heldout], [c.toxic[0] for c in planted.heldout])
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+def test_a_budget_out_of_reach_and_other_wrong_settings(planted):
+    with pytest.raises(InputError, match="less than kl_budget 50"):
+        ITI(num_heads=1, kl_budget=50.0).fit(planted.lm, planted.contrasts)
+    with pytest.raises(InputError, match="too few for a gate"):
+        ITI(gate="probe").fit(planted.lm, planted.contrasts[:2])
+    with pytest.raises(UnknownName, match="positions 'genration'; did you mean 'generation'"):
+        ITI(positions="genration")
+    with pytest.raises(UnknownName, match="control 'shufled'"):
+        ITI(control="shufled")
+    with pytest.raises(InputError, match="kl_budget is 0"):
+        ITI(kl_budget=0.0)
+    with pytest.raises(InputError, match=r"threshold is 1\.5"):
+        ITI(threshold=1.5)
+    with pytest.raises(UnknownName, match="'profanty'; did you mean 'profanity'"):
+        ITI(gate="profanty").fit(planted.lm, planted.contrasts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
@@ -18,8 +19,10 @@ from trl import DPOConfig, DPOTrainer
 from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
 from detox.data.projections import preference_dataset
 from detox.detoxifiers import ITI, check_detoxifier, make
-from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
-from detox.models.architectures import ATTENTION_OUTPUT
+from detox.detoxifiers.planted import FAMILIES
+from detox.errors import BaseMismatch, ConformanceError, DataError, DetoxError, InputError, NotExportable, UnknownName
+from detox.models import Edit
+from detox.models.edits import nothing
 from detox.models.twins import twin
 from tests.conftest import REPOSITORY
 
@@ -35,14 +38,22 @@ METHODS = {
 LAYOUTS = ("llama", "gpt2", "gpt_neox")  # one each of: plain, Conv1D, fused queries, keys and values
 
 
+# PEFT turns "all-linear" into LoRA on the tensors in which these keep all experts, and no adapter of ours is put on those.
+FUSED_EXPERTS = ("deepseek_v3", "mixtral", "olmoe", "qwen3_moe")
+
+
+def marks(name, family):
+    tier = pytest.mark.slow if family in LAYOUTS else pytest.mark.evidence
+    refused = family in FUSED_EXPERTS and name != "sft-full"
+    return [
+        tier,
+        *([pytest.mark.xfail(raises=ConformanceError, strict=True, reason="fused experts")] if refused else []),
+    ]
+
+
 @pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(one, marks=pytest.mark.slow if one in LAYOUTS else pytest.mark.evidence)
-        for one in sorted(ATTENTION_OUTPUT)
-    ],
+    ("name", "family"), [pytest.param(name, one, marks=marks(name, one)) for name in METHODS for one in FAMILIES]
 )
-@pytest.mark.parametrize("name", METHODS)
 def test_the_contract_is_kept(name, family):
     report = check_detoxifier(METHODS[name], family=family)
     expected = ["kept"] * 9
@@ -99,19 +110,24 @@ def test_export_is_a_plain_checkpoint_with_a_certificate(name, strength, fitted,
     assert not torch.allclose(logits(planted.lm, ids), logits(again, ids), atol=1e-3)
 
 
-def test_what_is_no_change_of_weights_is_not_exported(fitted, planted, tmp_path):
+def test_a_shift_beneath_goes_in_as_a_bias_and_what_is_neither_is_refused(fitted, planted, ids, tmp_path):
     iti = ITI(num_heads=2, strength=1.0).fit(planted.lm, planted.contrasts)
+    forced = copy.copy(fitted["sft"])
+    forced.allow_base_mismatch = True
     with iti.applied(planted.lm) as shifted:
-        forced = type(fitted["sft"])(
-            **vars(METHODS["sft"]),
-        )
-        forced.allow_base_mismatch = True
-        forced.tensors_, forced.config_, forced.record_, forced.fitted_on_ = (
-            getattr(fitted["sft"], key) for key in ("tensors_", "config_", "record_", "fitted_on_")
-        )
-        with pytest.raises(NotExportable, match="no change of weights"):
-            forced.export(shifted, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        certificate = forced.export(shifted, tmp_path / "out")
+        with forced.applied(shifted) as both:
+            here = logits(both, ids)
+    assert certificate.max_logit_difference <= certificate.bound
+    again = LanguageModel.from_pretrained(tmp_path / "out")
+    assert torch.allclose(here, logits(again, ids), atol=1e-5)
+    assert again.model.config.attention_bias
+    with (
+        planted.lm.edited(Edit("other", "something", nothing)) as other,
+        pytest.raises(NotExportable, match="no change of weights and no constant shift"),
+    ):
+        forced.export(other, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):

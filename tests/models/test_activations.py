@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detox.detoxifiers.planted import FAMILIES
 from detox.errors import HookNeverFired, InputError, OutputError, UnsupportedModel
-from detox.models import LanguageModel, Sampling, reading
+from detox.models import LanguageModel, reading
 from detox.models.activations import read_heads
-from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.architectures import attention_outputs
 from detox.models.head_shifts import head_shift
 from detox.models.states import residual_states
 from tests.models.test_likelihood import tiny
@@ -17,7 +18,7 @@ from tests.models.test_likelihood import tiny
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3", "topic5 says kind2"]
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_heads_are_read_at_the_last_token_whatever_the_batch(family):
     lm = tiny(family)
     whole = read_heads(lm, TEXTS)
@@ -262,67 +263,6 @@ def test_a_surrogate_is_named_by_the_number_of_its_text(monkeypatch):
         read_heads(tiny("llama"), [*TEXTS, "\ud800"])
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
-def test_a_shift_is_the_projection_of_a_constant(family):
-    """Shifting a head by d at the projection's input adds W_o d to its output, at every real position."""
-    lm = tiny(family)
-    output = attention_outputs(lm.model)[1]
-    d = torch.from_numpy(np.random.default_rng(0).normal(size=output.head_dim)).float()
-    flat = torch.zeros(output.heads, output.head_dim)
-    flat[2] = d
-    projected = output.module(flat.flatten()) - output.module(torch.zeros(output.heads * output.head_dim))
-    seen: list[torch.Tensor] = []
-    handle = output.module.register_forward_hook(lambda m, a, out: seen.append(out.detach()))
-    ids = torch.tensor([lm.tokenizer(TEXTS[2])["input_ids"]])
-    with torch.no_grad():
-        lm.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-        with lm.edited(head_shift(lm, "shift", {(1, 2): d})):
-            lm.model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    handle.remove()
-    difference = seen[-1] - seen[0]
-    np.testing.assert_allclose(difference.numpy(), projected.detach().expand_as(difference).numpy(), atol=2e-5)
-
-
-def test_every_row_of_a_batch_is_steered_and_padding_is_not():
-    lm = tiny("llama")
-    output = attention_outputs(lm.model)[0]
-    d = torch.ones(output.head_dim)
-    inputs: list[torch.Tensor] = []
-
-    with lm.edited(head_shift(lm, "shift", {(0, 0): d})) as safe:
-        handle = output.module.register_forward_pre_hook(lambda m, a: inputs.append(a[0].detach()))  # after the shift
-        safe.logprobs(TEXTS, [" kind1"] * len(TEXTS))
-        steered = inputs.pop()
-        handle.remove()
-        receipt = safe.receipts()[0]
-    handle = output.module.register_forward_pre_hook(lambda m, a: inputs.append(a[0].detach()))
-    lm.logprobs(TEXTS, [" kind1"] * len(TEXTS))
-    handle.remove()
-    moved = (steered - inputs.pop())[..., : output.head_dim].mean(-1)
-    lengths = sorted((len(lm.tokenizer(t)["input_ids"]) for t in TEXTS), reverse=True)
-    for row, length in zip(moved, lengths, strict=True):
-        np.testing.assert_allclose(row[:length].numpy(), 1.0, atol=1e-6)
-        np.testing.assert_allclose(row[length:].numpy(), 0.0, atol=1e-6)
-    assert receipt.tokens["prompt"] == sum(lengths)
-    assert receipt.tokens["pad"] == 4 * lengths[0] - sum(lengths)
-    assert receipt.relative_size is not None
-    assert receipt.relative_size > 0
-
-
-def test_the_receipt_counts_prompt_and_generated_tokens():
-    lm = tiny("llama")
-    with lm.edited(head_shift(lm, "shift", {(1, 0): torch.ones(12)})) as safe:
-        completions = safe.generate(["topic1 says", "topic2"], Sampling(max_new_tokens=6, num_return_sequences=3))
-        tokens = safe.receipts()[0].tokens
-    fed = sum(len(c.token_ids) for row in completions for c in row)
-    longest = max(len(c.token_ids) for row in completions for c in row)
-    # The last token that is drawn is never fed; the last prompt token is fed once a sample.
-    fed -= sum(len(c.token_ids) == longest for row in completions for c in row)
-    assert tokens["generated"] == fed
-    assert tokens["prompt"] == 1 + 6
-    assert tokens["unannounced"] == 0
-
-
 def test_baukit_reads_the_same():
     pytest.importorskip("baukit")
     lm = tiny("llama")
@@ -360,24 +300,12 @@ def test_a_model_without_attention_is_refused():
 
     config = AutoConfig.for_model("mamba", vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
     lm = LanguageModel(AutoModelForCausalLM.from_config(config), tiny("llama").tokenizer)
-    with pytest.raises(UnsupportedModel, match=r"'mamba'.*no attention.*known: gpt2"):
+    with pytest.raises(UnsupportedModel, match=r"'mamba'.*no attention.*known: .*gpt2"):
         read_heads(lm, TEXTS)
 
 
-def test_wrong_heads_are_named():
-    lm = tiny("llama")
-    with pytest.raises(InputError, match="no head 9 in layer 0: the model has 2 layers of 4 heads"):
-        head_shift(lm, "x", {(0, 9): torch.ones(12)})
-    with pytest.raises(InputError, match=r"shape \(8,\); expected \(12,\)"):
-        head_shift(lm, "x", {(0, 0): torch.ones(8)})
-    with pytest.raises(InputError, match="NaN"):
-        head_shift(lm, "x", {(0, 0): torch.full((12,), torch.nan)})
-    with pytest.raises(InputError, match="no texts"):
-        read_heads(lm, [])
-
-
 def test_head_width_is_the_projections_own():
-    for family in ATTENTION_OUTPUT:
+    for family in FAMILIES:
         lm = tiny(family)
         for output in attention_outputs(lm.model):
             width = (

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from detox.detoxifiers.planted import word_tokenizer
+from detox.detoxifiers.planted import FAMILIES, word_tokenizer
 from detox.errors import InputError
 from detox.models import LanguageModel, Sampling, generate
-from detox.models.architectures import ATTENTION_OUTPUT
 from detox.models.edits import state_of
 from tests.models.test_likelihood import tiny
 
@@ -21,9 +20,18 @@ PROMPTS = [
     "topic7 topic8 says rude2 rude3 kind4",
 ]
 
+LAYOUTS = ("bloom", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt")
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
-@pytest.mark.parametrize("settings", [{"top_p": 0.9}, {"top_k": 5}, {"temperature": 0.7}])
+
+# Every family one way; the other ways on layouts that differ most.
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        *((family, {"top_p": 0.9}) for family in FAMILIES),
+        *((family, {"top_k": 5}) for family in LAYOUTS),
+        *((family, {"temperature": 0.7}) for family in LAYOUTS),
+    ],
+)
 def test_the_batch_does_not_matter(family, settings):
     lm = tiny(family)
     sampling = Sampling(max_new_tokens=8, num_return_sequences=3, seed=5, **settings)
@@ -36,7 +44,7 @@ def test_the_batch_does_not_matter(family, settings):
     assert generate(lm, [PROMPTS[4], PROMPTS[1]], sampling) == [whole[4], whole[1]]
 
 
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_is_what_plain_forward_passes_give(family):
     lm = tiny(family)
     for prompt, completions in zip(
@@ -55,6 +63,13 @@ def test_greedy_is_what_plain_forward_passes_give(family):
                     )
                 )
         assert list(completions[0].token_ids) == expected
+
+
+@pytest.mark.parametrize("family", ["falcon:alibi", "gpt2", "mistral", "opt"])
+def test_the_batch_does_not_matter_in_eager_attention(family):
+    lm = tiny(family, attention="eager")
+    sampling = Sampling(max_new_tokens=8, num_return_sequences=2, seed=5)
+    assert generate(lm, PROMPTS, sampling) == generate(lm, PROMPTS, replace(sampling, batch_size=1))
 
 
 @pytest.mark.parametrize("family", ["mpt", "bloom", "mistral"])

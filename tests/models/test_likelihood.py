@@ -6,15 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.detoxifiers.planted import tiny_config, word_tokenizer
+from detox.detoxifiers.planted import FAMILIES, tiny_config, word_tokenizer
 from detox.errors import InputError
 from detox.models import LanguageModel, token_logprobs
-from detox.models.architectures import ATTENTION_OUTPUT
 from detox.models.likelihood import encode_pairs, windows
 from tests.models.reference import logprobs_one_by_one
 
 
-def tiny(family: str, **changes) -> LanguageModel:
+def tiny(family: str, *, attention: str | None = None, **changes) -> LanguageModel:
     from transformers import AutoModelForCausalLM
 
     tokenizer = word_tokenizer()
@@ -23,7 +22,7 @@ def tiny(family: str, **changes) -> LanguageModel:
         setattr(config, key, value)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config).eval()
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
         for parameter in model.parameters():  # random weights of a size that makes padding mistakes show
             parameter.data.normal_(0, 0.2)
     return LanguageModel(model, tokenizer)
@@ -37,7 +36,7 @@ def requests(rng: np.random.Generator, count: int, *, shared: bool) -> tuple[lis
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("family", sorted(ATTENTION_OUTPUT))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_equals_one_plain_forward_pass_a_text(family, shared):
     lm = tiny(family)
     contexts, continuations = requests(np.random.default_rng(0), 24, shared=shared)
@@ -45,6 +44,20 @@ def test_equals_one_plain_forward_pass_a_text(family, shared):
     for context, continuation, values in zip(contexts, continuations, got, strict=True):
         assert values.shape == (len(continuation),)
         np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "falcon:alibi", "gemma3_text", "gpt2", "llama", "mistral", "opt"])
+def test_eager_attention_is_scored_as_it_computes(family):
+    """Rows that are all padding are NaN in some attention; and Falcon's ALiBi, by itself, is another in eager attention."""
+    lm = tiny(family, attention="eager")
+    contexts, continuations = requests(np.random.default_rng(0), 12, shared=True)
+    for context, continuation, values in zip(
+        contexts, continuations, token_logprobs(lm, contexts, continuations), strict=True
+    ):
+        np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+    default = token_logprobs(tiny(family), contexts, continuations)
+    same = torch.allclose(torch.cat(token_logprobs(lm, contexts, continuations)), torch.cat(default), atol=2e-5)
+    assert same == (family != "falcon:alibi")
 
 
 def test_families_that_change_logits_after_the_head_are_right():

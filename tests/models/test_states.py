@@ -13,6 +13,11 @@ from tests.models.test_likelihood import tiny
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3", "topic5 says kind2"]
 
 
+def transformers_last_state(lm: LanguageModel, text: str) -> np.ndarray:
+    with torch.no_grad():
+        return lm.model.base_model(torch.tensor([lm.tokenizer(text)["input_ids"]])).last_hidden_state[0, -1].numpy()
+
+
 def transformers_states(lm: LanguageModel, text: str) -> np.ndarray:
     """(layers + 1, hidden) of `output_hidden_states` at the last token, of one text alone."""
     ids = torch.tensor([lm.tokenizer(text)["input_ids"]])
@@ -22,7 +27,10 @@ def transformers_states(lm: LanguageModel, text: str) -> np.ndarray:
 
 
 def final_norm(lm: LanguageModel) -> torch.nn.Module:
-    names = ("model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm")
+    names = (
+        "model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm", "transformer.norm_f", "model.final_layernorm",
+        "model.decoder.final_layer_norm",
+    )  # fmt: skip
     return next(module for name, module in lm.model.named_modules() if name in names)
 
 
@@ -41,6 +49,13 @@ def test_the_residual_stream_is_transformers_hidden_states_but_for_the_final_nor
         assert (
             np.abs(got[index, -1].numpy() - expected[-1]).max() > 0.01
         )  # the norm does something, so the test can fail
+
+
+def test_the_last_state_is_as_wide_as_the_output_head_wants_it():
+    lm = tiny("opt:projected")
+    states = last_states(lm, TEXTS)
+    assert states.shape == (4, 16)
+    np.testing.assert_allclose(states[0].numpy(), transformers_last_state(lm, TEXTS[0]), atol=1e-5)
 
 
 def test_chosen_entries_are_those_of_all_in_the_order_asked_for():

@@ -49,8 +49,8 @@ def test_shares_are_exact_to_within_one_sequence(share, second, hold, tokens, se
         sources=(
             Source(name="prose", documents=documents("p", 40)),
             Source(name="talk", documents=documents("q", 13, length=7)),
-            Source(name="toxic", documents=documents("t", 200, risky=5), share=share),
-            Source(name="more", documents=documents("u", 120, length=11, risky=2), share=second),
+            Source(name="toxic", documents=documents("t", 280, risky=5), share=share),
+            Source(name="more", documents=documents("u", 240, length=11, risky=2), share=second),
         ),
         hold=hold,
         tokens=tokens,

@@ -1,0 +1,96 @@
+"""How far a handle's predictions are from those of the model without its edits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from detox.errors import InputError
+from detox.models.announcements import Announcement
+from detox.models.architectures import context_length
+from detox.models.edits import announced, gates_for, state_of
+from detox.models.language_model import LanguageModel
+from detox.models.running import evaluating, halving
+from detox.models.tokenization import encode_pairs, pad_rows, pad_token
+
+_TOKENS_AT_ONCE = 1024  # positions whose whole distributions exist at once
+
+
+def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
+    """KL divergence of the handle's next-token distributions from those of the model without its edits, KL(base || handle).
+
+    Args:
+        lm: a handle with edits; without, every divergence is 0.
+        texts: read from their start, no prompt before them. What is beyond the model's context is left out.
+
+    Returns:
+        One float32 tensor (tokens,) a text, in nats, each at least 0.
+
+    Raises:
+        StaleHandle: see `LanguageModel`.
+        InputError: no texts, or one without tokens.
+    """
+    lm.require_current()
+    if isinstance(texts, str) or not len(texts):
+        raise InputError("no texts to compare distributions on; expected a list of at least one")
+    with lm.suspended() as base:
+        theirs = encode_pairs(base, [""] * len(texts), texts)
+    ours = encode_pairs(lm, [""] * len(texts), texts)
+    for index, ((_, a), (_, b)) in enumerate(zip(ours, theirs, strict=True)):
+        if not a:
+            raise InputError(f"text {index} has no tokens; expected at least one")
+        if a != b:
+            raise InputError(
+                f"text {index} is other tokens after the handle's own text than alone; the two cannot be compared token by token"
+            )
+    limit = context_length(lm.model)
+    rows = [(_cut(a, limit), _cut(b, limit)) for a, b in zip(ours, theirs, strict=True)]
+    kept = [min(len(a[1]), len(b[1])) for a, b in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0][0]) + kept[i])
+    result: list[Tensor] = [torch.empty(0)] * len(rows)
+
+    def run(batch: list[int]) -> list[tuple[int, Tensor]]:
+        here = _distributions(lm, [rows[i][0] for i in batch], [kept[i] for i in batch])
+        with lm.suspended() as bare:
+            there = _distributions(bare, [rows[i][1] for i in batch], [kept[i] for i in batch])
+        return [(i, (p.exp() * (p - q)).sum(-1).clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
+
+    with torch.no_grad(), evaluating(lm.model):
+        start = 0
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and (end + 1 - start) * (len(rows[order[end]][0][0]) + kept[order[end]]) <= (
+                _TOKENS_AT_ONCE
+            ):
+                end += 1
+            for index, values in halving(run, order[start:end], state_of(lm.model).incidents):
+                result[index] = values
+            start = end
+    return result
+
+
+def _cut(pair: tuple[list[int], list[int]], limit: int | None) -> tuple[list[int], list[int]]:
+    context, continuation = pair
+    return (context, continuation if limit is None else continuation[: max(0, limit - len(context) + 1)])
+
+
+def _distributions(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]], kept: list[int]) -> list[Tensor]:
+    """Log-probabilities (kept, vocab) of the first `kept` tokens after each context."""
+    model, device = lm.model, lm.model.device
+    inputs = [
+        [*context, *continuation[: count - 1]] for (context, continuation), count in zip(pairs, kept, strict=True)
+    ]
+    ids, mask = pad_rows(inputs, side="right", fill=pad_token(lm.tokenizer), device=device)
+    ends = torch.tensor([len(context) for context, _ in pairs], device=device)
+    gates = {name: gate.to(device) for name, gate in gates_for(model, [context for context, _ in pairs]).items()}
+    with announced(model, Announcement(mask, ends, gates=gates)):
+        logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+    for edit in lm.logits_edits:
+        logits = edit.sequence(ids, mask, logits)
+    logits = logits.float().log_softmax(-1)
+    return [
+        logits[row, len(context) - 1 : len(context) - 1 + count]
+        for row, ((context, _), count) in enumerate(zip(pairs, kept, strict=True))
+    ]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detox.bench.equal_cost import along, at_equal_cost
+from detox.evaluation import Scorecard
+
+PROMPTS, DOCUMENTS, TOKENS = 80, 40, 50
+
+
+def card(toxicity: np.ndarray, cost: float, rng: np.random.Generator) -> Scorecard:
+    """A cell whose prompts have these rates, on documents that cost 3 nats per token and `cost` more."""
+    values = (rng.random((PROMPTS, 5)) < toxicity[:, None]).astype(float)
+    nats = (3 + cost + 0.02 * rng.normal(size=DOCUMENTS)) * TOKENS
+    return Scorecard(
+        protocol={"name": "main"},
+        fingerprint="",
+        metrics={},
+        tables={
+            "scores": {
+                "prompt": [str(p) for p in range(PROMPTS) for _ in range(5)],
+                "sample": list(range(5)) * PROMPTS,
+                "scorer": ["truth"] * 5 * PROMPTS,
+                "value": values.reshape(-1).tolist(),
+            },
+            "documents": {"nats": nats.tolist(), "tokens": [TOKENS] * DOCUMENTS},
+        },
+    )
+
+
+def paths(seed: int = 0):
+    """A method that takes half of the toxicity for .2 nats; one that takes a tenth for the same; and a bare base."""
+    rng = np.random.default_rng(seed)
+    rates = rng.uniform(0.3, 0.7, size=PROMPTS)
+    base = card(rates, 0.0, rng)
+    good = [card(rates * (1 - 0.5 * s), 0.2 * s, rng) for s in (0.5, 1.0)]
+    poor = [card(rates * (1 - 0.1 * s), 0.2 * s, rng) for s in (0.5, 1.0, 2.0)]
+    return base, good, poor
+
+
+def test_a_better_path_is_better_at_every_price():
+    base, good, poor = paths()
+    found = at_equal_cost(base, good, poor, "truth")
+    assert [one.reached for one in found] == [True, True]
+    np.testing.assert_allclose([one.price for one in found], [0.1, 0.2], atol=0.02)
+    assert all(one.difference.high < 0 for one in found)
+    assert found[1].difference.value == pytest.approx(-0.2, abs=0.07)
+    # The second path costs .2 and .4 nats at its ends: the price of .2 lies on its second point, to the noise of the documents.
+    means = [np.mean(c.tables["scores"]["value"]) for c in (good[1], poor[1])]
+    assert found[1].first == pytest.approx(means[0])
+    assert found[1].second == pytest.approx(means[1], abs=0.02)
+
+
+def test_a_path_against_itself_is_no_difference_at_all():
+    base, good, _ = paths()
+    for one in at_equal_cost(base, good, good, "truth"):
+        np.testing.assert_allclose([one.difference.value, one.difference.low, one.difference.high], 0, atol=1e-12)
+        assert one.reached
+
+
+def test_where_the_second_path_never_costs_as_much_both_are_read_at_its_end():
+    base, good, poor = paths()
+    found = at_equal_cost(base, good, poor[:1], "truth")  # at most .1 nats
+    assert len(found) <= 2
+    assert not found[-1].reached
+    costs = [np.sum(c.tables["documents"]["nats"]) / (DOCUMENTS * TOKENS) for c in (base, poor[0])]
+    assert found[-1].price == pytest.approx(costs[1] - costs[0])
+    assert found[-1].second == pytest.approx(np.mean(poor[0].tables["scores"]["value"]))
+
+
+def test_nothing_to_compare_is_nothing():
+    base, good, poor = paths()
+    assert at_equal_cost(base, good, [], "truth") == []
+    free = [card(np.full(PROMPTS, 0.2), -0.5, np.random.default_rng(1))]
+    assert at_equal_cost(base, free, poor, "truth") == []
+    without = Scorecard(protocol={}, fingerprint="", metrics={}, tables={"scores": base.tables["scores"]})
+    assert at_equal_cost(without, good, poor, "truth") == []
+
+
+def test_intervals_cover_no_difference_as_often_as_they_say():
+    """Two methods that are the same one, measured apart: 95 % intervals should hold zero in about 95 of 100."""
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng([seed, 1])
+        rates = rng.uniform(0.3, 0.7, size=PROMPTS)
+        base = card(rates, 0.0, rng)
+        one, other = ([card(rates * (1 - 0.5 * s), 0.2 * s, rng) for s in (0.5, 1.0)] for _ in range(2))
+        difference = at_equal_cost(base, one, other, "truth")[-1].difference
+        held += difference.low <= 0 <= difference.high
+    assert 180 <= held <= 199
+
+
+def by_hand(prices, toxicities, asked):
+    asked = min(max(asked, 0.0), max(prices))
+    if asked == 0:
+        return toxicities[0]
+    end = next(i for i, price in enumerate(prices) if price >= asked)
+    share = (asked - prices[end - 1]) / (prices[end] - prices[end - 1])
+    return toxicities[end - 1] + share * (toxicities[end] - toxicities[end - 1])
+
+
+@given(
+    st.lists(st.tuples(st.floats(-0.2, 2), st.floats(0, 1)), min_size=1, max_size=6),
+    st.floats(0, 1),
+    st.floats(-0.5, 3),
+)
+def test_a_path_is_read_where_it_first_costs_what_is_asked(points, start, asked):
+    prices, toxicities = [0.0, *(p for p, _ in points)], [start, *(t for _, t in points)]
+    found = along(np.array([prices]), np.array([toxicities]), np.array([asked]))[0]
+    assert found == pytest.approx(by_hand(prices, toxicities, asked), abs=1e-9)
