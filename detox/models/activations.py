@@ -74,8 +74,6 @@ def read_heads(
         raise UnsupportedModel(
             "layers have heads of different number or width, which one (layers, heads, head_dim) array cannot hold"
         )
-    if len({id(o.module) for o in outputs}) < len(outputs):
-        raise UnsupportedModel("layers share one attention output projection, so their heads cannot be told apart")
     sites = [Site(o.name, "input", f"layer {o.layer}") for o in outputs]
     return read_last_tokens(
         lm, texts, sites, (outputs[0].heads, outputs[0].head_dim),

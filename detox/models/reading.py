@@ -132,13 +132,15 @@ def read_last_tokens(
             run = partial(_read_batch, lm, sites, rows, hooks=hooks)
             for batch in batches(lm.model, rows, batch_size):
                 for index, values in halving(run, batch, state_of(lm.model).incidents):
-                    finite = values.isfinite()
+                    stored = values.to(result.dtype)
+                    finite = stored.isfinite()
                     if not finite.all():
                         bad += [(s, start + index, int((~finite[s]).nonzero()[0])) for s in _false(finite.all(-1))]
-                    result[start + index] = values.reshape(len(sites), *shape).to(result.dtype)
+                    result[start + index] = stored.reshape(len(sites), *shape)
                 bar.update(len(batch))
         if bad:
-            raise InputError(_not_finite(bad, sites, shape, lm.model.dtype, len(texts)))
+            dtypes = " or the result's ".join(dict.fromkeys(_name(d) for d in (lm.model.dtype, result.dtype)))
+            raise InputError(_not_finite(bad, sites, shape, dtypes, len(texts)))
     return result if place is None else torch.from_numpy(np.load(place, mmap_mode="c"))
 
 
@@ -236,15 +238,19 @@ def _false(flags: Tensor) -> list[int]:
 
 
 def _not_finite(
-    bad: list[tuple[int, int, int]], sites: Sequence[Site], shape: tuple[int, ...], dtype: torch.dtype, texts: int
+    bad: list[tuple[int, int, int]], sites: Sequence[Site], shape: tuple[int, ...], dtypes: str, texts: int
 ) -> str:
     site, text, column = min(bad)
     head = f" head {column // shape[-1]}" if len(shape) == 2 else ""
     count = len({index for _, index, _ in bad})
     return (
         f"activations of {sites[site].called}{head} hold NaN or infinity (in {count} of {texts} texts; there first in text "
-        f"{text}); the model's own arithmetic overflowed in {str(dtype).removeprefix('torch.')}; load it in a wider dtype"
+        f"{text}); the model's own {dtypes} overflowed, so take a wider dtype"
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager

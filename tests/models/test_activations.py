@@ -227,6 +227,15 @@ def test_what_is_not_finite_is_named(batch_size, tmp_path):
         read_heads(lm, TEXTS, batch_size=batch_size)
 
 
+def test_a_result_that_is_too_narrow_is_found_out():
+    lm = tiny("llama")
+    with torch.no_grad():
+        lm.model.model.layers[0].self_attn.v_proj.weight.mul_(1e6)
+    assert read_heads(lm, TEXTS).isfinite().all()
+    with pytest.raises(InputError, match="the model's own float32 or the result's float16 overflowed"):
+        read_heads(lm, TEXTS, dtype=torch.float16)
+
+
 def test_wrong_options_are_one_clear_line(tmp_path):
     lm = tiny("llama")
     (tmp_path / "file").write_text("")
@@ -244,7 +253,7 @@ def test_wrong_options_are_one_clear_line(tmp_path):
 def test_layers_that_share_a_projection_are_refused():
     lm = tiny("llama")
     lm.model.model.layers[1].self_attn.o_proj = lm.model.model.layers[0].self_attn.o_proj
-    with pytest.raises(UnsupportedModel, match="share one attention output projection"):
+    with pytest.raises(UnsupportedModel, match=r"is the same module as model\.layers\.0.self_attn.o_proj"):
         read_heads(lm, TEXTS)
 
 
