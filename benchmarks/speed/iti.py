@@ -17,7 +17,6 @@ import os
 import random
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +118,11 @@ def pyvene_generation(lm: Any, iti: Any, encoded: Any, options: dict[str, Any]) 
         return None
     with iti.applied(lm, strength=1.0):
         shifts = dict(state_of(lm.model).edits[-1].input_shifts)
-    configs = [
-        {"component": f"{site}.input", "intervention": partial(lambda vector, base, source=None: base + vector, vector)}
-        for site, vector in shifts.items()
-    ]
+
+    def adding(vector: Any) -> Any:
+        return lambda base, source=None: base + vector
+
+    configs = [{"component": f"{site}.input", "intervention": adding(vector)} for site, vector in shifts.items()]
     steered = pyvene.IntervenableModel(configs, model=lm.model)
 
     def run() -> float:
