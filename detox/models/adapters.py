@@ -86,9 +86,11 @@ def adapter_edit(
         InputError: the adapter has modules that the model does not have, or of other sizes.
     """
     modules = dict(lm.model.named_modules())
-    sites = tuple(
-        dict.fromkeys(key.removeprefix(_PREFIX).partition(".lora_")[0] for key in sorted(tensors) if ".lora_A." in key)
+    named = dict.fromkeys(
+        key.removeprefix(_PREFIX).partition(".lora_")[0] for key in sorted(tensors) if ".lora_A." in key
     )
+    # Tokens are counted at the first site. OPT and experts run their MLP on rows of tokens, of which no text can be told.
+    sites = tuple(sorted(named, key=lambda site: "attn" not in site and "attention" not in site))
     missing = next((site for site in sites if site not in modules), None)
     if missing is not None or not sites:
         raise InputError(

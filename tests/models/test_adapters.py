@@ -15,6 +15,7 @@ from detox.models.adapters import adapter_edit, lora_config
 from detox.models.head_shifts import head_shift
 from detox.models.replaced_weights import weights_edit
 from detox.models.twins import twin
+from tests.models.test_likelihood import tiny
 
 
 def trained(lm, targets, *, seed=0, **settings):
@@ -59,6 +60,16 @@ def test_an_adapter_computes_what_peft_computes_and_leaves_nothing(lm, ids, sett
     after = snapshot(lm)
     assert [name for name in before if not equal(before[name], after[name])] == []
     assert torch.equal(logits(lm, ids), base)
+
+
+@pytest.mark.parametrize("family", ["opt", "qwen2_moe"])
+def test_tokens_are_counted_though_some_layers_run_on_rows_of_them(family):
+    lm = tiny(family)
+    config, tensors, _ = trained(lm, ["fc1", "k_proj"] if family == "opt" else ["down_proj", "o_proj"])
+    with lm.edited(adapter_edit(lm, "a", config, tensors, strength=1.0)) as tuned:
+        tuned.logprobs(["topic1 says", "topic2"], [" kind1 kind2", " kind3"])
+        tokens = tuned.receipts()[0].tokens
+    assert (tokens["prompt"], tokens["generated"], tokens["pad"]) == (3, 1, 2)
 
 
 def test_strength_is_the_factor_of_the_scale(planted, ids):
