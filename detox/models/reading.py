@@ -33,7 +33,7 @@ Out = str | os.PathLike[str] | NDArray[Any] | None
 Keep = Callable[[int, Any], None]
 
 _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16_384}  # positions of one forward pass
-_TEXTS_ENCODED = 4096  # texts whose tokens exist at once, sorted by length among themselves
+_TEXTS_ENCODED = 1024  # texts whose tokens exist at once, sorted by length among themselves
 _NUMPY = {torch.float64: np.float64, torch.float32: np.float32, torch.float16: np.float16}
 
 
