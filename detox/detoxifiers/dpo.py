@@ -35,8 +35,8 @@ class DPO(Detoxifier):
         beta: how close to the reference the model is kept; SimPO, which has none, wants 2.0 to 2.5 (arXiv 2405.14734).
         pairing: "all" pairs each safe with each toxic continuation of a contrast, "zip" the first with the first, and so on.
         weights: "lora" (an adapter), or "full".
-        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head,
-            "q_proj,v_proj" those whose names end so.
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head
+            (of attention alone, in models that keep all experts of a layer in one tensor), "q_proj,v_proj" those whose names end so.
             TRL's DPO turns dropout off unless told otherwise (trainer_args={"disable_dropout": False}).
         lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
         optimizer, learning_rate, warmup_steps, weight_decay, epochs: of the training.

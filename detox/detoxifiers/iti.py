@@ -34,12 +34,12 @@ from detox.detoxifiers.head_directions import (
     shuffled_labels,
     towards_safe,
 )
+from detox.detoxifiers.kl_budget import strength_that_spends
 from detox.detoxifiers.prompt_gate import FittedGate, fit_gate
-from detox.errors import InputError, UnknownName
+from detox.errors import BaseMismatch, InputError, UnknownName
 from detox.models import Edit, LanguageModel
 from detox.models.activations import read_heads
 from detox.models.announcements import POSITIONS
-from detox.models.divergence import kl_to_base
 from detox.models.edits import nothing
 from detox.models.head_shifts import head_shift
 
@@ -50,9 +50,6 @@ _SAID = {
     "generation": "from the last token of the prompt on",
     "last": "the last token of the prompt alone",
 }
-_BUDGET_TEXTS = 64  # held-out texts that a budget is measured on
-_MOST_SIGMAS = 512
-_HALVINGS = 10  # to a thousandth of the strength
 
 
 @dataclass(kw_only=True)
@@ -179,7 +176,7 @@ class ITI(Detoxifier):
         self.heads_ = heads
         self.shifts_ = torch.from_numpy(np.stack(shifts).astype(np.float32))
         self.probe_accuracy_, self.probe_auc_ = probes.accuracy, probes.auc
-        self.unit_, self.gate_ = 1.0, None
+        self.unit_, self.gate_, self.sites_ = 1.0, None, tuple[str, ...]()
         if self.gate != "none":
             self.gate_ = fit_gate(
                 lm,
@@ -191,7 +188,9 @@ class ITI(Detoxifier):
                 seed=self.seed,
             )
         if self.kl_budget is not None:
-            self.unit_ = self._spending(lm, [texts[i].text for i in heldout if truth[i] == 0], self.kl_budget)
+            safe = [texts[i].text for i in heldout if truth[i] == 0]
+            self.unit_ = strength_that_spends(lm, self.kl_budget, lambda sigmas: self._edit(lm, sigmas), safe)
+        self.sites_ = self._edit(lm, 1.0).sites
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
 
@@ -214,31 +213,16 @@ class ITI(Detoxifier):
             return np.linalg.norm(shift) * random_unit(len(shift), seed=self.seed, layer=layer, head=head)
         return shift
 
-    def _spending(self, lm: LanguageModel, texts: Sequence[str], budget: float) -> float:
-        """Standard deviations at which the mean KL divergence from the base on `texts` is the budget."""
-        texts = texts[:_BUDGET_TEXTS]
-
-        def spent(sigmas: float) -> float:
-            with lm.edited(self._edit(lm, sigmas)) as shifted:
-                return float(torch.cat(kl_to_base(shifted, texts)).double().mean())
-
-        low, high = 0.0, 1.0
-        while (now := spent(high)) < budget:
-            low, high = high, 2 * high
-            if high > _MOST_SIGMAS:
-                raise InputError(
-                    f"ITI: a shift of {_MOST_SIGMAS} standard deviations costs {now:.3g} nats per token, less than kl_budget {budget:g}; "
-                    "give a smaller budget, more heads, or a strength in standard deviations"
-                )
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if spent(middle) < budget else (low, middle)
-        return (low + high) / 2
-
     def _edit(self, lm: LanguageModel, sigmas: float) -> Edit:
         vectors = {head: sigmas * shift for head, shift in zip(self.heads_, self.shifts_, strict=True)}
         gate = None if self.gate_ is None else self.gate_.on(lm)
-        return head_shift(lm, f"iti@{sigmas:g}", vectors, positions=self.positions, gate=gate)
+        edit = head_shift(lm, f"iti@{sigmas:g}", vectors, positions=self.positions, gate=gate)
+        fitted = getattr(self, "sites_", ())
+        if fitted and edit.sites != fitted and not self.allow_base_mismatch:
+            raise BaseMismatch(
+                f"ITI was fitted at {fitted[0]}, and would shift {edit.sites[0]} here; load the model with the same attention_output"
+            )
+        return edit
 
     @contextmanager
     def applied(self, lm: LanguageModel, *, strength: float | None = None) -> Iterator[LanguageModel]:
@@ -263,6 +247,7 @@ class ITI(Detoxifier):
             "site": "input of the attention output projection, slice of the query head",
             "positions": _SAID[self.positions],
             "heads": [list(head) for head in self.heads_],
+            "modules": list(self.sites_),
             "counted_from": 0,
             "heldout_auc": {
                 "of_chosen_heads": aucs,
@@ -292,6 +277,7 @@ class ITI(Detoxifier):
         self.heads_ = [(int(layer), int(head)) for layer, head in values["heads"]]
         self.shifts_ = tensors["shifts"]
         self.probe_accuracy_, self.probe_auc_ = tensors["probe_accuracy"].numpy(), tensors["probe_auc"].numpy()
+        self.sites_ = tuple(values.get("modules", ()))
         self.unit_ = float(values["unit"]["standard_deviations"]) if "unit" in values else 1.0
         self.gate_ = None
         if "gate" in values:

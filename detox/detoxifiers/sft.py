@@ -26,8 +26,8 @@ class SFT(Detoxifier):
 
     Attributes:
         weights: "lora" (an adapter), or "full".
-        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head,
-            "q_proj,v_proj" those whose names end so.
+        lora_r, lora_alpha, lora_dropout, target_modules: of the adapter; "all-linear" is every linear layer but the output head
+            (of attention alone, in models that keep all experts of a layer in one tensor), "q_proj,v_proj" those whose names end so.
         lora_args: further fields of PEFT's LoraConfig (use_dora, use_rslora, ...).
         learning_rate, epochs: of AdamW with TRL's schedule.
         batch_size: examples a step, over all processes and accumulated batches.

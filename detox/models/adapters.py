@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from detox.errors import InputError
 from detox.models.edits import Edit, state_of
@@ -53,6 +54,10 @@ def lora_config(model: nn.Module, settings: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         raise InputError(f"LoRA settings {dict(settings)}: {error}") from error
     _require_targets(model, config)
+    if config.target_modules == "all-linear" and any(parameter.ndim > 2 for parameter in model.parameters()):
+        # Where a tensor holds all experts of a layer, PEFT adapts that, and renames the linear layers of its namesakes.
+        linear = {name for name, one in model.named_modules() if isinstance(one, nn.Linear | Conv1D)}
+        config.target_modules = {name for name in linear if "attn" in name or "attention" in name}
     return config
 
 

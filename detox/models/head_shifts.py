@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from detox.errors import InputError, UnknownName, UnsupportedModel
 from detox.models.announcements import POSITIONS
-from detox.models.architectures import attention_outputs
-from detox.models.edits import Edit, Gate
+from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
+from detox.models.edits import Edit, Gate, state_of
 from detox.models.language_model import LanguageModel
 
 _MEASURED_PASSES = 4  # forward passes a site over which the relative size of a shift is averaged
@@ -74,6 +74,8 @@ def head_shift(
     if positions != "all" or gate is not None:
         digest.update(f"{positions},{gate.digest if gate else None}".encode())
     added = {site: vector.flatten() for site, vector in vectors.items()}
+    if state_of(lm.model).attention_output != ATTENTION_OUTPUT.get(lm.model.config.model_type):
+        digest.update(repr(list(added)).encode())
     return Edit(
         name,
         f"head_shift {digest.hexdigest()}",

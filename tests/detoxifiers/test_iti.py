@@ -232,3 +232,25 @@ def test_a_budget_out_of_reach_and_other_wrong_settings(planted):
         ITI(threshold=1.5)
     with pytest.raises(UnknownName, match="'profanty'; did you mean 'profanity'"):
         ITI(gate="profanty").fit(planted.lm, planted.contrasts)
+
+
+def test_a_fit_on_one_module_is_not_applied_to_another(planted):
+    """The same weights, another projection named: the shift would go elsewhere, and nobody would see it."""
+    import copy
+
+    from detox import LanguageModel
+    from detox.errors import BaseMismatch
+    from detox.models.architectures import use_attention_output
+
+    lm = LanguageModel(copy.deepcopy(planted.lm.model), planted.lm.tokenizer)
+    for layer in lm.model.model.layers:
+        layer.self_attn.other = torch.nn.Linear(48, 32, bias=False)
+    iti = ITI(num_heads=4).fit(lm, planted.contrasts)
+    with iti.applied(lm) as safe:
+        there = safe.fingerprint()
+    use_attention_output(lm.model, "model.layers.{}.self_attn.other")
+    with pytest.raises(BaseMismatch, match=r"fitted at model.layers.\d.self_attn.o_proj, and would shift .*other here"):
+        iti.applied(lm).__enter__()
+    iti.allow_base_mismatch = True
+    with iti.applied(lm) as elsewhere:
+        assert elsewhere.fingerprint() != there

@@ -20,7 +20,7 @@ from detox import DPO, SFT, Contrast, ContrastivePerplexity, LanguageModel, load
 from detox.data.projections import preference_dataset
 from detox.detoxifiers import ITI, check_detoxifier, make
 from detox.detoxifiers.planted import FAMILIES
-from detox.errors import BaseMismatch, ConformanceError, DataError, DetoxError, InputError, NotExportable, UnknownName
+from detox.errors import BaseMismatch, DataError, DetoxError, InputError, NotExportable, UnknownName
 from detox.models import Edit
 from detox.models.edits import nothing
 from detox.models.twins import twin
@@ -38,17 +38,8 @@ METHODS = {
 LAYOUTS = ("llama", "gpt2", "gpt_neox")  # one each of: plain, Conv1D, fused queries, keys and values
 
 
-# PEFT turns "all-linear" into LoRA on the tensors in which these keep all experts, and no adapter of ours is put on those.
-FUSED_EXPERTS = ("deepseek_v3", "mixtral", "olmoe", "qwen3_moe")
-
-
 def marks(name, family):
-    tier = pytest.mark.slow if family in LAYOUTS else pytest.mark.evidence
-    refused = family in FUSED_EXPERTS and name != "sft-full"
-    return [
-        tier,
-        *([pytest.mark.xfail(raises=ConformanceError, strict=True, reason="fused experts")] if refused else []),
-    ]
+    return [pytest.mark.slow if family in LAYOUTS else pytest.mark.evidence]
 
 
 @pytest.mark.parametrize(
