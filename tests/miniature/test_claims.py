@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -28,17 +31,20 @@ def understanding(lm: LanguageModel) -> float:
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory) -> dict[str, LanguageModel]:
+def bases(tmp_path_factory) -> Callable[[str], LanguageModel]:
     folder = tmp_path_factory.mktemp("bases")
-    return {
-        arm: LanguageModel.from_pretrained(miniature.train_base(arm, folder / arm, seed=3, progress=False))
-        for arm in ("clean", "full", "masked", "unlikelihood")
-    }
+
+    @cache
+    def base(arm: str) -> LanguageModel:
+        return LanguageModel.from_pretrained(miniature.train_base(arm, folder / arm, seed=3, progress=False))
+
+    return base
 
 
 def test_selective_loss_reads_abuse_and_does_not_write_it(bases):
-    rates = {arm: toxicity(lm) for arm, lm in bases.items()}
-    knows = {arm: understanding(lm) for arm, lm in bases.items()}
+    arms = ("clean", "full", "masked", "unlikelihood")
+    rates = {arm: toxicity(bases(arm)) for arm in arms}
+    knows = {arm: understanding(bases(arm)) for arm in arms}
     assert 0.1 <= rates["full"] <= 0.4
     assert max(rates["clean"], rates["masked"], rates["unlikelihood"]) < 0.25 * rates["full"]
     assert min(knows["full"], knows["masked"], knows["unlikelihood"]) > 0.9
@@ -46,7 +52,7 @@ def test_selective_loss_reads_abuse_and_does_not_write_it(bases):
 
 
 def test_iti_has_strengths_between_base_and_floor(bases):
-    lm = bases["full"]
+    lm = bases("full")
     iti = ITI(num_heads=4).fit(lm, miniature.contrasts(300, seed=3))
     path = [toxicity(lm)]
     for strength in (1, 2, 3, 4, 8):
@@ -57,7 +63,7 @@ def test_iti_has_strengths_between_base_and_floor(bases):
 
 
 def test_iti_falls_with_its_strength_and_beats_its_controls_at_equal_cost(bases):
-    lm, contrasts = bases["full"], miniature.contrasts(300, seed=3)
+    lm, contrasts = bases("full"), miniature.contrasts(300, seed=3)
     protocol = Protocol(
         name="held out",
         prompts=tuple(miniature.prompts(200, seed=3)),
