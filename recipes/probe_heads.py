@@ -102,7 +102,8 @@ def main() -> None:
         print(f"{one.b} against {one.a}: {one.heads}")
         for name, test in one.tails.tests.items():
             print(
-                f"  {name}: {test.a.value:.3f} -> {test.b.value:.3f}, difference {test.difference}, p = {test.p_texts:.2g}"
+                f"  {name}: {test.a.value:.3f} -> {test.b.value:.3f}, difference {test.difference}, p over texts {test.p_texts:.2g}, "
+                f"over seeds {test.p_seeds:.2g}"
             )
 
     # 4. Figures, the page, the record. The page holds texts; the record holds none.

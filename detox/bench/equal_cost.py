@@ -70,8 +70,9 @@ def at_equal_cost(
         scorer: whose mean toxicity is compared.
 
     Returns:
-        One a point of `first` that costs something and has another price than those before it; empty where no point has a price: the
-        documents or the scores are missing, or nothing costs more than the base.
+        One a point of `first` that costs something and has another price than those before it. Where nothing of `second` costs
+        more than the base, one at price 0: the base against the far end of `second`. Empty where the documents or the scores are
+        missing, or nothing of `first` costs more than the base.
     """
     cards = [base, *first, *second]
     if any("documents" not in card.tables or "scores" not in card.tables for card in cards) or not first or not second:
@@ -93,13 +94,19 @@ def at_equal_cost(
 
     prices, toxicities = levels(np.ones((1, means.shape[1])), np.ones((1, nats.shape[1])))
     drawn = [
-        levels(p, d) for p, d in zip(bootstrap_weights(means.shape[1]), bootstrap_weights(nats.shape[1]), strict=True)
+        levels(p, d)
+        for p, d in zip(bootstrap_weights(means.shape[1]), bootstrap_weights(nats.shape[1], seed=1), strict=True)
     ]
     drawn_prices, drawn_toxicities = (np.concatenate([part[i] for part in drawn]) for i in (0, 1))
     a, b = [0, *range(1, 1 + len(first))], [0, *range(1 + len(first), len(cards))]
     results: list[AtEqualCost] = []
     for point in a[1:]:
         price = float(min(prices[0, point], prices[0, b].max()))
+        if prices[0, b[1:]].max() <= 0:  # the second path is free: at its far end against the base
+            ends = (toxicities[0, 0], toxicities[0, b[-1]])
+            low, high = np.quantile(drawn_toxicities[:, 0] - drawn_toxicities[:, b[-1]], [0.025, 0.975])
+            free = Estimate(float(ends[0] - ends[1]), float(low), float(high), means.shape[1])
+            return [AtEqualCost(0.0, float(ends[0]), float(ends[1]), free, False)]
         if price <= 0 or any(price <= known.price + 1e-12 for known in results):
             continue
         asked = np.minimum(drawn_prices[:, point], drawn_prices[:, b].max(1))

@@ -165,6 +165,8 @@ def _strengths(strengths: Any, where: str) -> tuple[float | None, ...]:
         good = isinstance(strength, (int, float)) and not isinstance(strength, bool) and math.isfinite(strength)
         if strength is not None and not good:
             raise InputError(f"{where}: strengths holds {strength!r}; expected numbers")
+    if None in strengths and len(strengths) > 1:
+        raise InputError(f"{where}: strengths holds null beside numbers; write the default strength as a number")
     return tuple(None if s is None else float(s) for s in strengths)
 
 

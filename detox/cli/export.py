@@ -75,7 +75,10 @@ def _texts(path: str) -> list[str]:
 
     if not Path(path).is_file():
         raise MissingData(f"--prompts_file: no file {path}; expected a text a line")
-    texts = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        texts = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"--prompts_file: {path} is not UTF-8 ({error.reason} at byte {error.start})") from error
     if not texts:
         raise InputError(f"--prompts_file: {path} is empty; expected a text a line")
     return texts

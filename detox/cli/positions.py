@@ -22,7 +22,7 @@ def add_to(commands: Any) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Print one table for generating and one for scoring."""
-    from detox.errors import UnknownName
+    from detox.errors import InputError, UnknownName
     from detox.models.announcements import POSITIONS
 
     chosen = arguments.positions or list(POSITIONS)
@@ -30,7 +30,9 @@ def command(arguments: argparse.Namespace) -> int:
         if name not in POSITIONS:
             raise UnknownName("positions", name, POSITIONS)
     split = _tokenizer(arguments.model)
-    rows = [(split(prompt), split(arguments.continuation)) for prompt in arguments.prompts]
+    rows = [(split(prompt, True), split(arguments.continuation, False)) for prompt in arguments.prompts]
+    if any(not prompt or not continuation for prompt, continuation in rows):
+        raise InputError("a prompt or the continuation has no tokens; expected at least one of each")
     print("+ touched, . not touched. The token that a position predicts is the next one, so the first generated token")
     print("is steered where the last token of the prompt is touched.")
     print("\nGenerating: prompts padded on the left, then one token at a time")
@@ -42,7 +44,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _tokenizer(model: str | None) -> Any:
     if model is None:
-        return lambda text: text.split()
+        return lambda text, begins: text.split()
     from transformers import AutoTokenizer
 
     from detox.errors import InputError
@@ -52,17 +54,19 @@ def _tokenizer(model: str | None) -> Any:
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"cannot load a tokenizer from {model}: {first}") from error
-    return lambda text: [tokenizer.decode([token]) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def split(text: str, begins: bool) -> list[str]:
+        # What a tokenizer puts before a text is prompt, and touched like the rest of it.
+        return [tokenizer.decode([token]) for token in tokenizer(text, add_special_tokens=begins)["input_ids"]]
+
+    return split
 
 
 def _table(rows: list[tuple[list[str], list[str]]], positions: list[str], *, side: str) -> None:
     import torch
 
-    from detox.errors import InputError
     from detox.models.announcements import Announcement
 
-    if any(not prompt or not continuation for prompt, continuation in rows):
-        raise InputError("a prompt or the continuation has no tokens; expected at least one of each")
     # What is drawn, or predicted, last is never fed to the model.
     longest = max(len(prompt) for prompt, _ in rows)
     lines = []
@@ -73,7 +77,11 @@ def _table(rows: list[tuple[list[str], list[str]]], positions: list[str], *, sid
             lines.append(prompt + continuation[:-1] + ["<pad>"] * (longest - len(prompt)))
     width = len(lines[0])
     known = longest if side == "left" else width
-    mask = torch.tensor([[token != "<pad>" for token in line[:known]] for line in lines])
+    held = [
+        ([False] * (longest - len(p)) + [True] * len(p)) if side == "left" else [True] * (len(p) + len(c) - 1)
+        for p, c in rows
+    ]
+    mask = torch.tensor([one + [False] * (known - len(one)) for one in held])
     ends = torch.tensor([longest if side == "left" else len(prompt) for prompt, _ in rows])
     passes = [Announcement(mask, ends)]
     if side == "left":
@@ -85,9 +93,8 @@ def _table(rows: list[tuple[list[str], list[str]]], positions: list[str], *, sid
     }
     label = max(map(len, ["kind", *positions]))
     for row, line in enumerate(lines):
-        held = mask[row].tolist()
         kinds = [
-            "pad" if column < known and not held[column] else "prompt" if column < int(ends[row]) else "generated"
+            "pad" if column < known and not mask[row, column] else "prompt" if column < int(ends[row]) else "generated"
             for column in range(width)
         ]
         shown = [repr(token)[1:-1] for token in line]

@@ -89,7 +89,8 @@ def probe_command(arguments: argparse.Namespace) -> int:
         print(f"\n{one.b} against {one.a}" + (f": {one.heads}" if one.heads is not None else ""))
         for name, test in one.tails.tests.items():
             print(
-                f"  {name}: {test.a.value:.3f} -> {test.b.value:.3f}, difference {test.difference}, p = {test.p_texts:.2g}"
+                f"  {name}: {test.a.value:.3f} -> {test.b.value:.3f}, difference {test.difference}, p over texts {test.p_texts:.2g}, "
+                f"over seeds {test.p_seeds:.2g}"
             )
     print(f"\nopen {Path(arguments.output_dir) / 'probing.html'}; figures and probing.json lie beside it")
     return 0

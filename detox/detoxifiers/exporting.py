@@ -107,10 +107,18 @@ def _card(detoxifier: Detoxifier, certificate: Mapping[str, Any]) -> str:
         "further training, and says nothing about truth or about harmful requests. The licence is that of the base model and of the",
         "training data, whichever asks for more.",
         "",
-        *(["Reversing the sign of this edit makes a model more toxic.", ""] if detoxifier.capabilities.directional else []),
+        *_warning(detoxifier),
     ]  # fmt: skip
     return "\n".join(lines)
 
 
 def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _warning(detoxifier: Detoxifier) -> list[str]:
+    if getattr(detoxifier, "control", None):
+        return ["This is a control, made to be beaten by a detoxifier. It is none itself.", ""]
+    return (
+        ["Reversing the sign of this edit makes a model more toxic.", ""] if detoxifier.capabilities.directional else []
+    )

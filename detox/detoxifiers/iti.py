@@ -14,6 +14,7 @@ What (`direction`), where (`selection`, `positions`) and how much (`strength`, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,10 +67,10 @@ class ITI(Detoxifier):
             token of the prompt alone. `detox explain-positions` prints them.
         strength: the default dial, in standard deviations. Published: 4, 8, 12 at 1B and above; small models want 0.5 to 4.
         kl_budget: nats per token; the fit finds the strength at which the mean KL divergence of the shifted model from the base
-            on held-out safe texts is as large, and the dial counts in that unit from then on: 1 spends the budget. None counts in
-            standard deviations.
+            on held-out safe texts is as large (without the gate), and the dial counts in that unit from then on: 1 spends the
+            budget. None counts in standard deviations.
         gate: "none"; "probe", a linear probe of the prompt; or a scorer's name: the shift is off for prompts that it finds harmless.
-        false_triggers: share of safe texts for which the gate may open.
+        false_triggers: share of safe texts (prompt and continuation) for which the gate may open.
         control: None; or what a direction must beat: "random" (the same norm and heads), "shuffled" (labels that say nothing),
             "flipped" (the opposite sign).
         heldout: share of contrasts kept out of the probes and used to choose heads, where `fit` gets no eval_contrasts.
@@ -111,6 +112,8 @@ class ITI(Detoxifier):
         ):
             if value not in known:
                 raise UnknownName(f"ITI {what}", value, known)
+        if self.seed < 0:
+            raise InputError(f"ITI: seed is {self.seed}; expected a whole number from 0")
         if self.num_heads < 1:
             raise InputError(f"ITI: num_heads is {self.num_heads}; expected at least 1")
         for name in ("heldout", "threshold", "false_triggers"):
@@ -144,6 +147,7 @@ class ITI(Detoxifier):
         """
         from detox.probing import fit_head_probes, grouped_split
 
+        self.__dict__.pop("fitted_on_", None)  # a fit that fails leaves nothing that could be applied
         texts = labelled_texts(contrasts)
         toxic = sum(text.label == 1 for text in texts)
         if toxic in (0, len(texts)):
@@ -177,6 +181,9 @@ class ITI(Detoxifier):
         self.shifts_ = torch.from_numpy(np.stack(shifts).astype(np.float32))
         self.probe_accuracy_, self.probe_auc_ = probes.accuracy, probes.auc
         self.unit_, self.gate_, self.sites_ = 1.0, None, tuple[str, ...]()
+        if self.kl_budget is not None:
+            safe = [texts[i].text for i in heldout if truth[i] == 0]
+            self.unit_ = strength_that_spends(lm, self.kl_budget, lambda sigmas: self._edit(lm, sigmas), safe)
         if self.gate != "none":
             self.gate_ = fit_gate(
                 lm,
@@ -186,10 +193,8 @@ class ITI(Detoxifier):
                 groups,
                 false_triggers=self.false_triggers,
                 seed=self.seed,
+                prompts=[one.prompt for one in contrasts],
             )
-        if self.kl_budget is not None:
-            safe = [texts[i].text for i in heldout if truth[i] == 0]
-            self.unit_ = strength_that_spends(lm, self.kl_budget, lambda sigmas: self._edit(lm, sigmas), safe)
         self.sites_ = self._edit(lm, 1.0).sites
         self.fitted_on_ = describe_fit(lm, contrasts)
         return self
@@ -235,6 +240,8 @@ class ITI(Detoxifier):
         require_fitted(self)
         require_base(self, lm)
         strength = self.default_strength if strength is None else strength
+        if not math.isfinite(strength):
+            raise InputError(f"ITI: strength is {strength}; expected a finite number")
         edit = Edit("iti@0", "", nothing) if strength == 0 else self._edit(lm, strength * self.unit_)
         with lm.edited(edit) as handle:
             yield handle

@@ -12,6 +12,7 @@ from detox.models.divergence import kl_to_base
 
 _TEXTS = 64
 _MOST = 512.0
+_LEAST = 1e-6
 _HALVINGS = 10  # to a thousandth of the strength
 
 
@@ -27,14 +28,20 @@ def strength_that_spends(
         texts: held-out safe text; the first 64 are read.
 
     Raises:
-        InputError: no texts, or a strength of 512 costs less than the budget.
+        InputError: no texts; a strength of 512 costs less than the budget, or what `lm` stands for costs more by itself.
     """
 
     def spent(strength: float) -> float:
         with lm.edited(edit_at(strength)) as edited:
             return float(torch.cat(kl_to_base(edited, texts[:_TEXTS])).double().mean())
 
+    if (beneath := spent(0.0)) >= budget:
+        raise InputError(
+            f"what is beneath costs {beneath:.3g} nats per token already, and kl_budget is {budget:g}; give a larger one"
+        )
     low, high = 0.0, 1.0
+    while high > _LEAST and spent(high / 2) >= budget:
+        high /= 2
     while (now := spent(high)) < budget:
         low, high = high, 2 * high
         if high > _MOST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from detox.errors import InputError
 from detox.models import LanguageModel
 from detox.models.states import last_states
+from detox.models.tokenization import encode_texts
 from detox.scorers import Scorer, load_scorer, score_texts
 
 Floats = NDArray[np.float64]
@@ -31,6 +32,8 @@ class FittedGate:
         false_triggers: share of held-out safe texts for which it opens, measured on groups that did not set the threshold.
         true_triggers: the same of toxic texts.
         judged: (safe, toxic) texts behind these two shares.
+        prompts_opened: share of the contrasts' own prompts, without a continuation, for which it opens; None where they have none. The
+            two rates above are of whole texts: where this one is high, prompts are not like them.
         scorer: identity of the scorer's card; None for a probe.
     """
 
@@ -40,6 +43,7 @@ class FittedGate:
     false_triggers: float
     true_triggers: float
     judged: tuple[int, int]
+    prompts_opened: float | None = None
     scorer: dict[str, Any] | None = None
 
     def on(self, lm: LanguageModel) -> OnModel:
@@ -93,6 +97,7 @@ def fit_gate(
     *,
     false_triggers: float,
     seed: int,
+    prompts: Sequence[str] = (),
 ) -> FittedGate:
     """Learn the probe on half of the groups, set the threshold on a quarter, measure both rates on the last quarter.
 
@@ -104,6 +109,7 @@ def fit_gate(
         groups: one a text; none straddles two parts.
         false_triggers: share of safe texts for which it may open, in (0, 1).
         seed: of the split.
+        prompts: of which it is told how many open it.
 
     Raises:
         InputError: too few texts for three parts with both classes in each.
@@ -122,7 +128,8 @@ def fit_gate(
     if kind == "probe":
         from sklearn.linear_model import LogisticRegression
 
-        states = last_states(lm, list(texts)).numpy().astype(np.float64)
+        with lm.suspended() as bare:  # as it is when the gate is asked
+            states = last_states(replace(bare, prefix=lm.prefix), list(texts)).numpy().astype(np.float64)
         learn = part == 0
         mean, scale = states[learn].mean(0), states[learn].std(0)
         scale[scale == 0] = 1.0
@@ -139,7 +146,7 @@ def fit_gate(
     threshold = float(safe[len(safe) - 1 - int(false_triggers * len(safe))])
     opened = ~(scores <= threshold)
     judged = judge & (labels == 0), judge & (labels == 1)
-    return FittedGate(
+    gate = FittedGate(
         kind=kind,
         threshold=threshold,
         weights=weights,
@@ -148,3 +155,9 @@ def fit_gate(
         judged=(int(judged[0].sum()), int(judged[1].sum())),
         scorer=card,
     )
+    unique = [prompt for prompt in dict.fromkeys(prompts) if prompt.strip()]
+    if not unique:
+        return gate
+    with lm.suspended() as bare:
+        opened_by = gate.on(bare)(encode_texts(lm.tokenizer, [lm.prefix + prompt for prompt in unique]))
+    return replace(gate, prompts_opened=float(opened_by.double().mean()))

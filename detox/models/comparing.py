@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from detox.errors import InputError, NotExportable
@@ -145,7 +146,7 @@ def reload_strictly(folder: str | Path, *, dtype: torch.dtype | str | None, devi
     try:
         model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NotExportable(f"the checkpoint cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     finally:
         logging.set_verbosity(verbosity)

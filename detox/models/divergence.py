@@ -23,7 +23,8 @@ def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
 
     Args:
         lm: a handle with edits; without, every divergence is 0.
-        texts: read from their start, no prompt before them. What is beyond the model's context is left out.
+        texts: read from their start, no prompt before them, so that a gate is asked about the text. What is beyond the model's
+            context is left out.
 
     Returns:
         One float32 tensor (tokens,) a text, in nats, each at least 0.
@@ -84,7 +85,9 @@ def _distributions(lm: LanguageModel, pairs: list[tuple[list[int], list[int]]], 
     ]
     ids, mask = pad_rows(inputs, side="right", fill=pad_token(lm.tokenizer), device=device)
     ends = torch.tensor([len(context) for context, _ in pairs], device=device)
-    gates = {name: gate.to(device) for name, gate in gates_for(model, [context for context, _ in pairs]).items()}
+    gates = {
+        name: gate.to(device) for name, gate in gates_for(model, [[*context, *text] for context, text in pairs]).items()
+    }
     with announced(model, Announcement(mask, ends, gates=gates)):
         logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
     for edit in lm.logits_edits:

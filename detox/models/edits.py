@@ -55,7 +55,8 @@ class Receipt:
             was called directly and nobody said which is which.
         touched: of these, the positions that the edit changed, by kind. Padding is never among them where it was announced.
         gate: texts for which a gate let the edit act ("open") or not ("shut"); both 0 without a gate.
-        relative_size: mean of ‖change‖/‖activation‖ over the first real positions at each site; None where it does not apply.
+        relative_size: ‖change‖ over the mean ‖activation‖ of what it touched, averaged over the first passes at each site; None
+            where it does not apply.
     """
 
     edit: str
@@ -129,6 +130,8 @@ class Edit:
                 for counts in (self.receipt.tokens, self.receipt.touched):
                     counts["unannounced"] += rows * length
             return None
+        if self.gate is not None and self.name not in announcement.gates:
+            raise NotAnnounced(f"{self.name} has a gate, and whoever announced this pass did not ask it; see gates_for")
         where = announcement.acts(length, self.positions, announcement.gates.get(self.name))
         if site == self.sites[0]:
             for kind, count in announcement.count(length).items():

@@ -79,7 +79,7 @@ def head_shift(
     return Edit(
         name,
         f"head_shift {digest.hexdigest()}",
-        partial(_install_shift, vectors=added),
+        partial(_install_shift, vectors=added, measured={site: [] for site in added}),
         sites=tuple(added),
         input_shifts=added,
         positions=positions,
@@ -99,8 +99,9 @@ def _require_eager(model: Any) -> None:
 
 
 @contextmanager
-def _install_shift(edit: Edit, model: Any, *, vectors: dict[str, Tensor]) -> Iterator[None]:
-    measured: dict[str, list[float]] = {site: [] for site in vectors}
+def _install_shift(
+    edit: Edit, model: Any, *, vectors: dict[str, Tensor], measured: dict[str, list[float]]
+) -> Iterator[None]:
     with ExitStack() as stack:
         for site, vector in vectors.items():
             module = model.get_submodule(site)

@@ -87,6 +87,10 @@ class LanguageModel:
         if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise InputError(f"unknown dtype {dtype!r}; expected one such as float32, bfloat16, float16")
         settings = {} if quantization is None else {"quantization_config": _quantization(quantization)}
+        try:
+            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except RuntimeError as error:
+            raise InputError(f"unknown device {device!r}; expected one such as cpu, cuda, cuda:1") from error
         where = str(id_or_path)
         if (where.startswith((".", "/", "~")) or where.count("/") > 1) and not Path(where).expanduser().is_dir():
             raise MissingData(
@@ -102,7 +106,7 @@ class LanguageModel:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"cannot load a causal language model from {where}: {first}") from error
         _require_all_weights(model, set(info["missing_keys"]), where)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(device)
         model.eval()
         if attention_output is not None:
             use_attention_output(model, attention_output)

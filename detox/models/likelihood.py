@@ -72,6 +72,7 @@ def token_logprobs(
     Returns:
         One float32 tensor (tokens,) on the CPU a request, in nats, each at most 0; empty for an empty continuation. Text longer
         than the model's context is scored by windows that each see at least half a context: every token is predicted once.
+        A gate is asked about the context, and about the text where there is none.
 
     Raises:
         StaleHandle: see `LanguageModel`.
@@ -90,7 +91,8 @@ def token_logprobs(
     results = [torch.zeros(len(continuation)) for _, continuation in pairs]
     shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
-    gates = gates_for(model, [context for context, _ in pairs])
+    # A text without a prompt is its own: its first token alone says nothing.
+    gates = gates_for(model, [context if len(context) > 1 else [*context, *text] for context, text in pairs])
     total = sum(map(len, alone)) + sum(map(len, shared))
     with (
         torch.no_grad(),

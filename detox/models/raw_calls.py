@@ -31,18 +31,17 @@ def announced_calls(model: Any, input_ids: Tensor, attention_mask: Tensor | None
     ends = (columns * mask).amax(-1) + 1
     prompts = [row[kept].tolist() for row, kept in zip(input_ids, mask, strict=True)]
     first = Announcement(mask, ends, gates=gates_for(model, prompts))
-    state, seen = state_of(model), 0
+    state = state_of(model)
 
     def follow(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal seen
         ids = kwargs.get("input_ids", args[0] if args else None)
         if ids is None:
             raise InputError("an announced call of the model had no input_ids; announce and call it with token ids")
         rows, length = ids.shape
         if rows % mask.shape[0]:
             raise InputError(f"announced were {mask.shape[0]} prompts, and the model was called with {rows} rows")
-        # A cache is given only what is new; without one, the whole text comes again.
-        seen = length if length > seen else seen + length
+        past = kwargs.get("past_key_values")
+        seen = length + (0 if past is None else int(past.get_seq_length()))
         copies = rows // mask.shape[0]  # beams and samples of a prompt lie side by side
         state.announcement = replace(
             first,

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from detox.errors import HookNeverFired, InputError, OutputError
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
-from detox.models.edits import announced, state_of
+from detox.models.edits import announced, gates_for, state_of
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
 from detox.models.tokenization import encode_texts, pad_rows, pad_token
@@ -213,6 +213,7 @@ def _read_batch(
     )
     last, everyone = mask.sum(-1) - 1, torch.arange(len(batch), device=model.device)
     kept: dict[int, Tensor] = {}
+    gates = {n: g.to(model.device) for n, g in gates_for(model, [rows[i].tolist() for i in batch]).items()}
     edits = state_of(model).edits
     before = [dict(edit.receipt.sites) for edit in edits]
 
@@ -224,7 +225,7 @@ def _read_batch(
         if len(kept) == len(sites) and ran and not getattr(model, "hf_device_map", None):
             raise _Enough
 
-    with announced(model, Announcement(mask, mask.sum(-1))), hooks(model, sites, keep), suppress(_Enough):
+    with announced(model, Announcement(mask, mask.sum(-1), gates=gates)), hooks(model, sites, keep), suppress(_Enough):
         model.base_model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
     for number, site in enumerate(sites):
         if number not in kept:

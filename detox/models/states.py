@@ -88,12 +88,12 @@ def residual_sites(model: Any, *, layers: Sequence[int] | None = None) -> list[S
 
 
 def _hidden_size(model: Any) -> int:
-    return int(model.config.hidden_size)
+    return int(model.config.get_text_config(decoder=True).hidden_size)
 
 
 def _layer_names(model: Any) -> list[str]:
     """Names of the decoder layers: the outermost list of as many modules as the configuration has layers."""
-    count = model.config.num_hidden_layers
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
     lists = [n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
         raise UnsupportedModel(

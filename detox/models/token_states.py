@@ -11,7 +11,7 @@ from torch import Tensor
 from detox.errors import HookNeverFired, InputError, UnsupportedModel
 from detox.models.announcements import Announcement
 from detox.models.architectures import attention_outputs, context_length
-from detox.models.edits import announced
+from detox.models.edits import announced, gates_for
 from detox.models.language_model import LanguageModel
 from detox.models.reading import Site, own_hooks
 from detox.models.running import evaluating
@@ -70,10 +70,11 @@ def read_tokens(lm: LanguageModel, text: str) -> TokenStates:
 
     rows = torch.tensor([ids], device=lm.model.device)
     mask = torch.ones_like(rows, dtype=torch.bool)
+    gates = {name: gate.to(rows.device) for name, gate in gates_for(lm.model, [ids]).items()}
     with (
         torch.no_grad(),
         evaluating(lm.model),
-        announced(lm.model, Announcement(mask, mask.sum(-1))),
+        announced(lm.model, Announcement(mask, mask.sum(-1), gates=gates)),
         own_hooks(lm.model, sites, keep),
     ):
         lm.model.base_model(input_ids=rows, attention_mask=mask.long(), use_cache=False)

@@ -85,7 +85,7 @@ def probes_card(base: BaseProbes) -> dict[str, Any]:
             "version": VERSION,
             "name": base.name,
             "fingerprint": base.fingerprint,
-            "settings": asdict(base.settings),
+            "settings": base.settings,
             "data": base.data,
             "held-out texts": len(base.labels),
             "covariates_auc": base.covariates_auc,
@@ -96,7 +96,9 @@ def probes_card(base: BaseProbes) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Estimates and arrays as JSON: NaN is null, numbers have six digits after the point."""
+    """Estimates, settings and arrays as JSON: NaN is null, measured numbers have six digits after the point."""
+    if isinstance(value, ProbeSettings):
+        return asdict(value)
     if isinstance(value, Estimate):
         return plain(asdict(value))
     if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,10 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         if not 0 < self.heldout < 1:
             raise InputError(f"heldout is {self.heldout}; expected a share in (0, 1)")
-        if not self.C > 0:
+        if not 0 < self.C < math.inf:
             raise InputError(f"C is {self.C}; expected a positive number")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; expected a whole number from 0")
         if self.draws < 20:
             raise InputError(f"draws is {self.draws}; expected at least 20, without which there is no interval")
 

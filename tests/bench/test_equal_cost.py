@@ -71,6 +71,19 @@ def test_where_the_second_path_never_costs_as_much_both_are_read_at_its_end():
     assert found[-1].second == pytest.approx(np.mean(poor[0].tables["scores"]["value"]))
 
 
+def test_a_control_that_is_free_is_told_of():
+    """Nothing it does costs anything: no price can be set, and what it reaches for nothing must be seen."""
+    base, good, _ = paths()
+    rng = np.random.default_rng(5)
+    rates = np.full(PROMPTS, 0.1)
+    free = [card(rates, -0.05, rng), card(rates, -0.1, rng)]
+    (found,) = at_equal_cost(base, good, free, "truth")
+    assert (found.price, found.reached) == (0.0, False)
+    assert found.first == pytest.approx(np.mean(base.tables["scores"]["value"]))
+    assert found.second == pytest.approx(np.mean(free[1].tables["scores"]["value"]))
+    assert found.difference.low > 0  # the base against it: the method has lost
+
+
 def test_nothing_to_compare_is_nothing():
     base, good, poor = paths()
     assert at_equal_cost(base, good, [], "truth") == []

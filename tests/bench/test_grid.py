@@ -72,6 +72,10 @@ CASES = {
         lambda r: change(r, "detoxifiers", "iti", controls=3),
         "controls of 'iti' is 3; expected false for none",
     ),
+    "null beside numbers": (
+        lambda r: change(r, "detoxifiers", "iti", strengths=[None, 2]),
+        "'iti': strengths holds null beside numbers",
+    ),
     "strengths": (lambda r: change(r, "detoxifiers", "iti", strengths=["abc"]), "'iti': strengths holds 'abc'"),
     "limit": (lambda r: change(r, *MAIN, "prompts", limit="many"), "'main'.prompts: limit is 'many'"),
     "file": (lambda r: change(r, *MAIN, prompts={"file": 5}), "'main'.prompts: file is 5"),

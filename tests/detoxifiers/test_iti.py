@@ -10,7 +10,7 @@ import torch
 
 from detox.data.contrasts import Contrast, labelled_texts
 from detox.detoxifiers import ITI
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, NotFitted, UnknownName
 from detox.models.activations import read_heads
 from detox.probing import grouped_split
 from tests.models.test_likelihood import tiny
@@ -254,3 +254,40 @@ def test_a_fit_on_one_module_is_not_applied_to_another(planted):
     iti.allow_base_mismatch = True
     with iti.applied(lm) as elsewhere:
         assert elsewhere.fingerprint() != there
+
+
+def test_a_fit_that_fails_leaves_nothing_to_apply(planted):
+    iti = ITI(num_heads=2).fit(planted.lm, planted.contrasts)
+    iti.kl_budget = 50.0
+    with pytest.raises(InputError, match="less than kl_budget"):
+        iti.fit(planted.lm, planted.contrasts)
+    with pytest.raises(NotFitted):
+        iti.applied(planted.lm).__enter__()
+
+
+def test_a_budget_knows_what_lies_beneath_and_reaches_below_one_sigma(planted):
+    from detox.models.divergence import kl_to_base
+
+    beneath = ITI(num_heads=8, strength=8.0).fit(planted.lm, planted.contrasts)
+    with (
+        beneath.applied(planted.lm) as lm,
+        pytest.raises(InputError, match=r"beneath costs .* already, and kl_budget is 0.001"),
+    ):
+        ITI(num_heads=2, kl_budget=0.001).fit(lm, planted.contrasts)
+    iti = ITI(num_heads=8, kl_budget=1e-5).fit(planted.lm, planted.contrasts)
+    assert iti.unit_ < 0.2
+    texts = labelled_texts(planted.contrasts)
+    _, heldout = grouped_split([str(text.group) for text in texts], heldout=0.2, seed=0)
+    with iti.applied(planted.lm) as lm:
+        spent = torch.cat(kl_to_base(lm, [texts[i].text for i in heldout if texts[i].label == 0])).double().mean()
+    assert float(spent) == pytest.approx(1e-5, rel=0.05)
+
+
+def test_a_gate_on_another_edit_is_fitted_as_it_is_asked(planted):
+    """It is asked while no edit is installed, so that it must not learn with one."""
+    alone = ITI(num_heads=2, gate="probe").fit(planted.lm, planted.contrasts)
+    with ITI(num_heads=8, strength=8.0).fit(planted.lm, planted.contrasts).applied(planted.lm) as lm:
+        nested = ITI(num_heads=2, gate="probe").fit(lm, planted.contrasts)
+    assert torch.equal(nested.gate_.weights, alone.gate_.weights)
+    assert nested.gate_.threshold == alone.gate_.threshold
+    assert 0 <= alone.gate_.prompts_opened <= 1

@@ -336,3 +336,53 @@ def test_a_compiled_model_is_refused_and_a_shift_survives_compilation():
 def test_unknown_positions_are_named():
     with pytest.raises(UnknownName, match="'genration'; did you mean 'generation'"):
         shift_of(tiny("llama"), "genration")
+
+
+def test_several_calls_may_be_announced_at_once():
+    """Each call without a cache begins anew: its prompt is the prompt, however often it comes."""
+    lm = tiny("llama")
+    prompts = prompts_of(lm)
+    ids, mask = padded(prompts, "left")
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    with lm.edited(shift_of(lm, "generation")[0]) as safe, torch.no_grad(), safe.announced(ids, mask):
+        first = safe.model.generate(input_ids=ids, attention_mask=mask, **options)
+        once = dict(safe.receipts()[0].touched)
+        second = safe.model.generate(input_ids=ids, attention_mask=mask, **options)
+        assert torch.equal(first, second)
+        assert safe.receipts()[0].touched == {kind: 2 * count for kind, count in once.items()}
+        assert once["prompt"] == len(prompts)
+        logits = [safe.model(input_ids=ids, attention_mask=mask).logits for _ in range(2)]
+        assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_readers_ask_the_gate_too(opened):
+    from detox.models.states import last_states
+    from detox.models.token_states import read_tokens
+
+    class Fixed:
+        digest = "fixed"
+
+        def __call__(self, prompts):
+            return torch.full((len(prompts),), opened)
+
+    lm = tiny("llama")
+    bare = last_states(lm, TEXTS), read_tokens(lm, TEXTS[2]).residual
+    with lm.edited(shift_of(lm, "all")[0]) as steered:
+        other = last_states(steered, TEXTS), read_tokens(steered, TEXTS[2]).residual
+    with lm.edited(shift_of(lm, "all", gate=Fixed())[0]) as gated:
+        found = last_states(gated, TEXTS), read_tokens(gated, TEXTS[2]).residual
+    for one, expected in zip(found, other if opened else bare, strict=True):
+        torch.testing.assert_close(one, expected)
+    assert not torch.allclose(bare[0], other[0], atol=1e-3)
+
+
+def test_a_text_without_a_prompt_is_its_own_to_a_gate():
+    lm = tiny("llama")
+    gate = Choosy(lm)
+    edit, _ = shift_of(lm, "all", gate=gate)
+    texts = ["topic1 says", "topic1 says kind1", "topic2"]  # with what begins a text: 3, 4 and 2 tokens
+    bare = lm.logprobs([""] * 3, texts)
+    with lm.edited(edit) as safe:
+        found = safe.logprobs([""] * 3, texts)
+    assert [torch.equal(a, b) for a, b in zip(found, bare, strict=True)] == [True, False, False]
