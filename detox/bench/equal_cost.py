@@ -166,13 +166,17 @@ def against_controls(comparison: Comparison) -> list[AgainstControl]:
     return found
 
 
-def table(found: Sequence[AgainstControl]) -> str:
-    """The comparisons as text."""
-    header = ["base", "method", "price in nats", "toxicity", "control", "at that price", "difference", ""]
-    lines = [header]
+_HEADER = ("base", "method", "price in nats", "toxicity", "control", "at that price", "difference", "")
+
+
+def _lines(found: Sequence[AgainstControl]) -> list[list[str]]:
+    lines = []
     for one in found:
         result, estimate = one.result, one.result.difference
-        at = f" @ {one.strength:g}" if one.strength is not None else " at most comparable"
+        if result.price == 0:
+            at = ": the base, since this control is free"
+        else:
+            at = f" @ {one.strength:g}" if one.strength is not None else " at most comparable"
         lines.append(
             [
                 one.base,
@@ -185,8 +189,20 @@ def table(found: Sequence[AgainstControl]) -> str:
                 one.verdict,
             ]
         )
-    if len(lines) == 1:
+    return lines
+
+
+def table(found: Sequence[AgainstControl]) -> str:
+    """The comparisons as text."""
+    if not found:
         return "Controls: no strength of a method costs anything, so there is no price at which to compare."
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines = [list(_HEADER), *_lines(found)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(["Against controls, at equal cross-entropy (interpolated between strengths)", *text])
+
+
+def markdown(found: Sequence[AgainstControl]) -> str:
+    """The comparisons as a table for documents."""
+    lines = [[*_HEADER[:-1], "verdict"], ["---"] * len(_HEADER), *_lines(found)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

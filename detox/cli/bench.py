@@ -106,8 +106,10 @@ def run_and_compare(
     from transformers.utils import logging
 
     from detox.bench import compare, run_grid
+    from detox.bench.equal_cost import against_controls, markdown
     from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
+    from detox.files import write_text
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts, before=before)
@@ -121,6 +123,9 @@ def run_and_compare(
             print(f"\n{comparison}\n")
             comparison.to_csv(output / f"comparison{stem}.csv")
             written.append(f"comparison{stem}.csv")
+            if comparison.control_rows:
+                write_text(output / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
+                written.append(f"controls{stem}.md")
             has_cost = (
                 "clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None
             )

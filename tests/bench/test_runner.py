@@ -80,6 +80,7 @@ def test_a_method_is_held_against_its_controls(grid, tmp_path, capsys):
     assert lines
     assert all(line.endswith("beats") for line in lines)
     assert "iti (random)" in (output / "comparison.csv").read_text()
+    assert (output / "controls.md").read_text().count("| beats |") >= 1
     # By default a method comes with all controls, at its own strengths.
     del methods["iti"]["controls"]
     write(path, detoxifiers=methods)
