@@ -1,6 +1,7 @@
 """What ITI costs: generation with it applied, and at strength 0, against generation without.
 
     python benchmarks/speed/iti.py            # about 5 minutes on 2 cores
+    python benchmarks/speed/iti.py --others   # beside plain hooks and pyvene; minutes
     python benchmarks/speed/iti.py --quick    # seconds; writes no record
 
 A method is applied once and generates many times, so applying it is not timed. `speedup` is plain time over steered time, so
@@ -33,7 +34,8 @@ SIZES = ("fixed-4k", "fixed-50k")
 TARGETS = {"1": 1.03, "0": 1.00}
 
 
-def compare(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, Any]:
+def prepared(size: str, *, count: int, num_heads: int) -> tuple[Any, Any, list[str], Any]:
+    """A model, ITI fitted on it, prompts, and how they are continued."""
     from detox import ITI, Contrast, LanguageModel, Sampling
 
     rng = random.Random(0)
@@ -41,7 +43,11 @@ def compare(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, A
     prompts = [text(rng, rng.randint(6, 20), size) for _ in range(count)]
     contrasts = [Contrast(id=str(i), prompt=text(rng, 4, size), safe=(" w1 w2",), toxic=(" w3 w4",)) for i in range(20)]
     iti = ITI(num_heads=num_heads).fit(lm, contrasts)
-    sampling = Sampling(max_new_tokens=20, top_p=0.9, num_return_sequences=5)
+    return lm, iti, prompts, Sampling(max_new_tokens=20, top_p=0.9, num_return_sequences=5)
+
+
+def compare(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, Any]:
+    lm, iti, prompts, sampling = prepared(size, count=count, num_heads=num_heads)
     arms = {}
     for strength, target in TARGETS.items():
 
@@ -136,10 +142,18 @@ def pyvene_generation(lm: Any, iti: Any, encoded: Any, options: dict[str, Any]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny model and two pairs; writes no record")
+    parser.add_argument("--others", action="store_true", help="beside plain hooks, and pyvene where it is installed")
     parser.add_argument("--output_dir", default="benchmarks/results/speed")
     arguments = parser.parse_args()
     if arguments.quick:
         print(compare("tiny", count=3, pairs=2, num_heads=3)["strength 1"]["slowdown"])
+        print({name: arm["speedup"] for name, arm in beside_others("tiny", count=3, pairs=2, num_heads=3).items()})
+        return
+    if arguments.others:
+        found = beside_others("fixed-4k", count=16, pairs=21, num_heads=24)
+        print({name: arm["speedup"] for name, arm in found.items()})
+        record = {"against": "plain hooks with transformers' generate, and pyvene", "size": "fixed-4k", **found}
+        write_record("iti-others", record, output_dir=arguments.output_dir)
         return
     sizes = {}
     for size in SIZES:

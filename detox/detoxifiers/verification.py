@@ -13,7 +13,7 @@ from detox.detoxifiers.registry import load
 from detox.errors import DataError, DetoxError, InputError, MissingData, NotExportable
 from detox.models import LanguageModel
 from detox.models.chat_templates import first_difference
-from detox.models.comparing import file_hashes, reload_strictly, silent_sites
+from detox.models.comparing import BOUNDS, file_hashes, reload_strictly, silent_sites
 from detox.models.export import CERTIFICATE, FORMAT, change_of, compared
 
 VERIFIED, FAILED, NOT_VERIFIED = "verified", "FAILED", "not verified"
@@ -120,6 +120,15 @@ def _read(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}:1: {key!r} of the certificate is missing or of another type; export again")
     if not {"path", "revision", "fingerprint"} <= found["base"].keys():
         raise DataError(f"{path}:1: 'base' of the certificate lacks its path, revision or fingerprint; export again")
+    if found["dtype"] not in {str(dtype).removeprefix("torch.") for dtype in BOUNDS}:
+        raise DataError(
+            f"{path}:1: 'dtype' of the certificate is {found['dtype']!r}, which no export has; export again"
+        )
+    if not all(isinstance(name, str) for name in found["biases"]):
+        raise DataError(f"{path}:1: 'biases' of the certificate holds what is no name; export again")
+    rows = found["prompt_ids"]
+    if not rows or not all(isinstance(row, str) and row.split() and row.replace(" ", "").isdecimal() for row in rows):
+        raise DataError(f"{path}:1: 'prompt_ids' of the certificate are not rows of token ids; export again")
     return found
 
 
@@ -185,7 +194,15 @@ def _comparison(
                 return Check(name, FAILED, f"the chat template is not that of the handle: {difference}")
         try:
             change = change_of(safe, approximate=certificate["semantics"] == "approximate")
-            found = compared(safe, again, change, [[int(i) for i in ids.split()] for ids in certificate["prompt_ids"]])
+            rows = [[int(i) for i in ids.split()] for ids in certificate["prompt_ids"]]
+            known = again.model.get_input_embeddings().num_embeddings
+            if max(max(row) for row in rows) >= known:
+                return Check(
+                    name,
+                    FAILED,
+                    f"'prompt_ids' of the certificate names tokens beyond the model's {known}; export again",
+                )
+            found = compared(safe, again, change, rows)
         except NotExportable as error:
             return Check(name, FAILED, str(error))
     return Check(

@@ -141,6 +141,22 @@ def test_a_damaged_certificate_fails(out, capsys):
         assert said in failure(capsys, out)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dtype": "banana"}, "'dtype' of the certificate is 'banana'"),
+        ({"biases": [1]}, "'biases' of the certificate"),
+        ({"prompt_ids": []}, "'prompt_ids' of the certificate"),
+        ({"prompt_ids": ["a b"]}, "'prompt_ids' of the certificate"),
+        ({"prompt_ids": ["1 999999"]}, "names tokens beyond the model's 32"),
+    ],
+    ids=str,
+)
+def test_a_certificate_with_odd_fields_fails(changes, said, out, capsys):
+    edit_certificate(out, **changes)
+    assert said in failure(capsys, out)
+
+
 def test_what_cannot_be_compared_is_said(made, out, planted, capsys):
     base = json.loads((out / "certificate.json").read_text())["base"]
     edit_certificate(out, base={**base, "path": str(out / "gone")})
@@ -173,9 +189,14 @@ def test_what_cannot_be_compared_is_said(made, out, planted, capsys):
         (["export", "{made}/base", "--model", "{made}/base", "--output_dir", "{made}/new"], "no detoxifier in"),
         (["export", "{made}/iti", "--model", "{made}/base", "--output_dir", "{made}/base"], "holds"),
         (["export", "{made}/iti", "--model", "{made}/base", "--output_dir", "{made}/new", "--prompts_file", "no.txt"], "no.txt"),
+        (["export", "{made}/iti", "--model", "{made}/base", "--output_dir", "{made}/new",
+          "--prompts_file", "{made}/latin.txt"], "is not UTF-8"),
+        (["export", "{made}/iti", "--model", "{made}/base", "--output_dir", "{made}/new", "--device", "banana"], "unknown device 'banana'"),
+        (["export", "{made}/iti", "--model", "{made}/base", "--output_dir", "{made}/new", "--strength", "nan"], "strength is nan"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line(words, said, made, capsys):
+    (made / "latin.txt").write_bytes("naïve".encode("latin-1"))
     assert main([word.format(made=made) for word in words]) == 2
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(err) == 1
