@@ -70,10 +70,11 @@ def compare(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, A
     }
 
 
-def beside_others(lm: Any, iti: Any, prompts: list[str], sampling: Any, *, pairs: int) -> dict[str, Any]:
+def beside_others(size: str, *, count: int, pairs: int, num_heads: int) -> dict[str, Any]:
     """Steered generation of others against ours; `speedup` is their time over ours, so 1 is the target."""
     import torch
 
+    lm, iti, prompts, sampling = prepared(size, count=count, num_heads=num_heads)
     lm.tokenizer.padding_side = "left"
     encoded = lm.tokenizer(prompts, return_tensors="pt", padding=True)
     options = {
