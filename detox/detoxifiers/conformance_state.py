@@ -107,8 +107,9 @@ def unhooked(lm: LanguageModel, site: str) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: any(getattr(module, name) for name in kept)
     finally:
-        for name, hooks in kept.items():
-            getattr(module, name).update(hooks)
+        if not any(getattr(module, name) for name in kept):  # hooks that came back stand in their place
+            for name, hooks in kept.items():
+                getattr(module, name).update(hooks)
 
 
 class Recorder:

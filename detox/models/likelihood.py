@@ -91,8 +91,9 @@ def token_logprobs(
     results = [torch.zeros(len(continuation)) for _, continuation in pairs]
     shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
-    # A text without a prompt is its own: its first token alone says nothing.
-    gates = gates_for(model, [context if len(context) > 1 else [*context, *text] for context, text in pairs])
+    # A text without a prompt is its own: the token that begins it says nothing.
+    alone_stands = [not len(context) for context in contexts]
+    gates = gates_for(model, [[*c, *t] if own else c for own, (c, t) in zip(alone_stands, pairs, strict=True)])
     total = sum(map(len, alone)) + sum(map(len, shared))
     with (
         torch.no_grad(),

@@ -308,7 +308,9 @@ def test_another_text_of_a_method_file_makes_other_cells(grid, tmp_path):
         "from dataclasses import dataclass\nfrom detox.detoxifiers import ITI\n"
         "@dataclass(kw_only=True)\nclass Mine(ITI):\n    num_heads: int = 4\n"
     )
-    path = write(tmp_path / "grid.yaml", detoxifiers={"mine": {"method": f"{file}:Mine", "strengths": [1]}})
+    path = write(
+        tmp_path / "grid.yaml", detoxifiers={"mine": {"method": f"{file}:Mine", "strengths": [1], "controls": False}}
+    )
     assert run(path, tmp_path / "results") == 0
     assert run(path, tmp_path / "results") == 0
     assert len(cells(tmp_path / "results")) == 2
