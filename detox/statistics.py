@@ -135,6 +135,23 @@ def paired_ratio_difference(
     return Estimate(value, float(low), float(high), n)
 
 
+def first_crossing(prices: Floats, asked: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Where paths first cost what is asked, linear between their points.
+
+    Args:
+        prices: (draws, points), the first of them 0.
+        asked: (draws,), between 0 and what the path costs at most.
+
+    Returns:
+        (draws,) the point before the crossing, and the share in [0, 1] of the way from there to the next.
+    """
+    rows = np.arange(len(prices))
+    start = np.maximum((prices >= asked[:, None]).argmax(1), 1) - 1
+    span = prices[rows, start + 1] - prices[rows, start]
+    share = np.divide(asked - prices[rows, start], span, out=np.zeros_like(span), where=span != 0)
+    return start, np.clip(share, 0.0, 1.0)
+
+
 def expected_maximum(scores: ArrayLike, m: int) -> Floats:
     """Expected maximum of m of a prompt's K scores, in the order-statistic form; m = K is the plain maximum.
 

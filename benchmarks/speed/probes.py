@@ -20,8 +20,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measure import interleaved, write_record
+from measure import cpu_seconds, interleaved, write_record
 
 TARGETS = {"both_cores": 3.0, "difference": 1e-4, "whole_seconds": 60.0}
 ARMS = {"tight": (1e-10, "lbfgs"), "default": (1e-4, "lbfgs"), "cholesky": (1e-10, "newton-cholesky")}
@@ -106,15 +104,6 @@ def whole(layers: int, heads: int, width: int, texts: int) -> dict[str, Any]:
     train, heldout = order[: texts * 4 // 5], order[texts * 4 // 5 :]
     seconds = cpu_seconds(lambda: fit_head_probes(every, labels.tolist(), train, heldout))()
     return {"cpu_seconds": round(seconds, 2), "target": TARGETS["whole_seconds"]}
-
-
-def cpu_seconds(arm: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        started = time.process_time()
-        arm()
-        return time.process_time() - started
-
-    return timed
 
 
 def main() -> None:

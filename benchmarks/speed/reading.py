@@ -26,7 +26,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +34,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measure import interleaved, peak_mib, write_record
+from measure import cpu_seconds, interleaved, peak_mib, write_record
 from models import SIZES, build, text
 
 TARGETS = {"hooks": 5.0, "published": 5.0, "collect": 5.0, "forward": 0.95}
@@ -135,15 +134,6 @@ def pyvene_arms(model: Any, layers: int, one_by_one: Callable[..., Any]) -> dict
         return torch.stack([state.flatten() for state in states])
 
     return {"published": lambda: one_by_one(published), "collect": lambda: one_by_one(collect)}
-
-
-def cpu_seconds(arm: Callable[[], Any]) -> Callable[[], float]:
-    def timed() -> float:
-        started = time.process_time()
-        arm()
-        return time.process_time() - started
-
-    return timed
 
 
 def compare(size: str, *, count: int, pairs: int) -> dict[str, Any]:

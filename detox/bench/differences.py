@@ -18,7 +18,7 @@ from detox.bench.curves import Curves
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, weighted_aucs
+from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing, mean_estimate, weighted_aucs
 
 
 def prompt_scores(card: Scorecard, scorer: str) -> Floats:
@@ -181,18 +181,15 @@ def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched
 
 def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> tuple[Floats, bool] | None:
     """(prompts,) toxicity where the price is first crossed, or at the end of the path, and whether it is; None without a path."""
-    before_price, before = 0.0, prompt_scores(base.scorecard, scorer)
     if not path or any(row.cross_entropy_change is None for row in path):
         return None
-    for row in path:
-        assert row.cross_entropy_change is not None
-        here_price, here = row.cross_entropy_change.value, prompt_scores(row.scorecard, scorer)
-        if here_price >= price:
-            part = (price - before_price) / (here_price - before_price)
-            mixed: Floats = (1 - part) * before + part * here
-            return mixed, True
-        before_price, before = here_price, here
-    return before, False
+    prices = np.array([[0.0, *(row.cross_entropy_change.value for row in path if row.cross_entropy_change)]])
+    levels = [prompt_scores(row.scorecard, scorer) for row in (base, *path)]
+    if not (prices >= price).any():
+        return levels[-1], False
+    start, share = (values[0] for values in first_crossing(prices, np.array([price])))
+    mixed: Floats = (1 - share) * levels[start] + share * levels[start + 1]
+    return mixed, True
 
 
 def _resampled(levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[Any, Any], Any]) -> Difference:

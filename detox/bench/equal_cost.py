@@ -15,7 +15,7 @@ import numpy as np
 
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, bootstrap_weights
+from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing
 
 if TYPE_CHECKING:
     from detox.bench.comparison import Comparison
@@ -130,13 +130,8 @@ def along(prices: Floats, toxicities: Floats, asked: Floats) -> Floats:
         (draws,).
     """
     rows = np.arange(len(prices))
-    asked = np.clip(asked, 0.0, prices.max(1))
-    end = np.maximum((prices >= asked[:, None]).argmax(1), 1)
-    start = end - 1
-    span = prices[rows, end] - prices[rows, start]
-    share = np.divide(asked - prices[rows, start], span, out=np.zeros_like(span), where=span != 0)
-    share = np.clip(share, 0.0, 1.0)
-    found: Floats = (1 - share) * toxicities[rows, start] + share * toxicities[rows, end]
+    start, share = first_crossing(prices, np.clip(asked, 0.0, prices.max(1)))
+    found: Floats = (1 - share) * toxicities[rows, start] + share * toxicities[rows, start + 1]
     return found
 
 

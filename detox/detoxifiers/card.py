@@ -6,6 +6,16 @@ from typing import Any
 
 from detox.detoxifiers.contract import hyperparameters
 
+LIMITS = (
+    "## Limits",
+    "",
+    "Toxicity was not measured when this was written: measure it with `detox bench run`, by scorers that did not choose the",
+    "training data. What was learned covers the kinds of toxicity and the language of the data and no others, can be undone by",
+    "further training, and says nothing about truth or about harmful requests. The licence is that of the base model and of the",
+    "training data, whichever asks for more.",
+    "",
+)
+
 
 def model_card(detoxifier: Any) -> str:
     """Markdown with the metadata that the hub reads."""
@@ -34,13 +44,7 @@ def model_card(detoxifier: Any) -> str:
         f"| last of the curve | {ends or 'not logged'} |",
         settings,
         "",
-        "## Limits",
-        "",
-        "Toxicity was not measured when this was written: measure it with `detox bench run`, by scorers that did not choose the",
-        "training data. What was learned covers the kinds of toxicity and the language of the data and no others, can be undone by",
-        "further training, and says nothing about truth or about harmful requests. The licence is that of the base model and of the",
-        "training data, whichever asks for more.",
-        "",
+        *LIMITS,
         "Reversing the sign of this edit makes a model more toxic.",
         "",
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from detox.detoxifiers.card import LIMITS
 from detox.detoxifiers.contract import Certificate, Detoxifier, hyperparameters, method_name, versions
 from detox.models import LanguageModel
 from detox.models.export import export_checkpoint
@@ -100,13 +101,7 @@ def _card(detoxifier: Detoxifier, certificate: Mapping[str, Any]) -> str:
         *(f"- {warning}" for warning in certificate["warnings"]),
         *(["- The system text is in the chat template; plain text is not preceded by it."] if certificate["system_text"] else []),
         "",
-        "## Limits",
-        "",
-        "Toxicity was not measured when this was written: measure it with `detox bench run`, by scorers that did not choose the",
-        "training data. What was learned covers the kinds of toxicity and the language of the data and no others, can be undone by",
-        "further training, and says nothing about truth or about harmful requests. The licence is that of the base model and of the",
-        "training data, whichever asks for more.",
-        "",
+        *LIMITS,
         *_warning(detoxifier),
     ]  # fmt: skip
     return "\n".join(lines)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detox.probing.significance import text_weights
+from detox.probing.texts import group_numbers
 from detox.statistics import Estimate, roc_auc, weighted_aucs
 
 Floats = NDArray[np.float64]
@@ -65,7 +66,7 @@ def explained_variance(
     """
     left = (projections - predicted(projections, covariates, train))[heldout] ** 2
     total = (projections[heldout] - projections[train].mean(0)) ** 2
-    among = np.asarray(np.unique(groups[heldout], return_inverse=True)[1], dtype=np.int64)
+    among = group_numbers(groups[heldout])
     with np.errstate(invalid="ignore", divide="ignore"):
         value = 1 - left.sum(0) / total.sum(0)
         resampled = np.concatenate([1 - (w @ left) / (w @ total) for w in text_weights(among, draws=draws)])
@@ -103,7 +104,7 @@ def over_groups(statistic: Callable[[Floats], float], groups: Integers, *, draws
         draws: resamples.
     """
     value = statistic(np.ones(len(groups)))
-    among = np.asarray(np.unique(groups, return_inverse=True)[1], dtype=np.int64)
+    among = group_numbers(groups)
     if math.isnan(value) or among.max() == 0:
         return Estimate(value, math.nan, math.nan, len(groups))
     found = np.array([statistic(w) for chunk in text_weights(among, draws=draws) for w in chunk])

@@ -14,7 +14,7 @@ from detox.models.activations import read_heads
 from detox.models.states import residual_states
 from detox.probing.explained import covariates_auc
 from detox.probing.linear import grouped_split
-from detox.probing.sites import ProbeSettings, SiteProbes, measure_sites, renumbered
+from detox.probing.sites import ProbeSettings, SiteProbes, measure_sites
 from detox.probing.texts import ProbeTexts, group_numbers, quantile_strata
 from detox.statistics import Estimate
 
@@ -121,7 +121,7 @@ def measure_base(
         layers=measured["layers"],
         heldout=heldout,
         labels=labels,
-        groups=renumbered(groups[heldout]),
+        groups=group_numbers(groups[heldout]),
         covariates_auc={
             key: covariates_auc(z, texts.labels, train, heldout, groups, draws=min(1000, settings.draws))
             for key, z in covariates.items()

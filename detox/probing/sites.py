@@ -19,7 +19,7 @@ from detox.probing.explained import (
 )
 from detox.probing.linear import fit_head_probes
 from detox.probing.significance import accuracy_intervals, adjusted_p, best_accuracy_null, halves
-from detox.probing.texts import ProbeTexts
+from detox.probing.texts import ProbeTexts, group_numbers
 from detox.statistics import Estimate, ratio_estimate, roc_auc
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ def measure_sites(
     """
     n, layers, heads, width = x.shape
     probes = fit_head_probes(x, texts.labels.tolist(), train, heldout, C=settings.C)
-    among = renumbered(groups[heldout])
+    among = group_numbers(groups[heldout])
     margins = probes.margins.reshape(len(heldout), -1)
     correct = probes.correct.reshape(len(heldout), -1)
     low, high = accuracy_intervals(correct, among, draws=settings.draws)
@@ -161,7 +161,7 @@ def measure_sites(
         kind: measure_entanglement(
             flat[train],
             features,
-            renumbered(groups[train]),
+            group_numbers(groups[train]),
             kind=kind,
             draws=min(200, settings.draws),
             seed=settings.seed,
@@ -232,8 +232,3 @@ def _best_auc(
         left = projection - predicted(projection[:, None], z, train)[:, 0]
         found[f"residual {key}"] = auc_over_groups(y, left[heldout], g, draws=draws)
     return found
-
-
-def renumbered(groups: Integers) -> Integers:
-    """Whole numbers from 0 without a gap, equal where they were."""
-    return np.asarray(np.unique(groups, return_inverse=True)[1], dtype=np.int64)

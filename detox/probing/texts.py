@@ -118,8 +118,8 @@ def probe_texts(
     )
 
 
-def group_numbers(groups: Sequence[str]) -> NDArray[np.int64]:
-    """(texts,) whole numbers from 0, equal where the group is."""
+def group_numbers(groups: Sequence[str] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """(texts,) whole numbers from 0 without a gap, equal where the group is."""
     return np.asarray(np.unique(np.asarray(groups), return_inverse=True)[1], dtype=np.int64)
 
 
