@@ -81,10 +81,13 @@ def mean_estimates(
         everything = np.stack([tables[index] for index in members], axis=1)
         known = everything[~np.isnan(everything[:, 0])]
         n, missing = len(known), len(everything) - len(known)
-        values = known.mean(0) if n else np.full(len(members), math.nan)
-        low, high = _ends(known, bounds, draws) if n > 1 else np.full((2, len(members)), math.nan)
-        for column, index in enumerate(members):
-            found[index] = Estimate(float(values[column]), float(low[column]), float(high[column]), n, missing)
+        if n < 2:
+            for i, index in enumerate(members):
+                found[index] = Estimate(float(known[0, i]) if n else math.nan, math.nan, math.nan, n, missing)
+            continue
+        low, high = _ends(known, bounds, draws)
+        for i, index in enumerate(members):
+            found[index] = Estimate(float(known[:, i].mean()), float(low[i]), float(high[i]), n, missing)
     return [found[index] for index in range(len(tables))]
 
 

@@ -35,7 +35,7 @@ def share_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
     n = len(values)
     events = effective_events(values)
     low, high = exact_share_ends(values)
-    many = events >= EXACT_BELOW_EVENTS if n >= EXACT_BELOW_UNITS else np.zeros(len(events), dtype=bool)
+    many = events >= EXACT_BELOW_EVENTS - 1e-9 if n >= EXACT_BELOW_UNITS else np.zeros(len(events), dtype=bool)
     if many.any():
         low[many], high[many] = studentised_ends(values[:, many], draws=draws)
     return low, high
@@ -113,7 +113,7 @@ def difference_ends(differences: Floats, *, reach: float | None = None, draws: i
     low, high = means - stretch * (means - low), means + stretch * (high - means)
     if reach is not None:
         low, high = np.maximum(low, -reach), np.minimum(high, reach)
-        few = units < EXACT_BELOW_EVENTS
+        few = units < EXACT_BELOW_EVENTS - 1e-9
         if few.any():
             exact = exact_difference_ends(differences[:, few] / reach)
             low[few], high[few] = reach * exact[0], reach * exact[1]
