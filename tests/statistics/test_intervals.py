@@ -13,7 +13,15 @@ from scipy.stats import beta, binomtest
 from scipy.stats import t as student
 
 from detox.errors import InputError
-from detox.statistics import bootstrap_weights, difference_estimate, mean_estimate, mean_estimates, paired_difference
+from detox.statistics import (
+    bootstrap_weights,
+    difference_estimate,
+    mean_estimate,
+    mean_estimates,
+    paired_difference,
+    paired_ratio_difference,
+    ratio_estimate,
+)
 from detox.statistics.intervals import (
     difference_ends,
     effective_events,
@@ -44,7 +52,7 @@ def test_the_exact_interval_of_shares_is_its_formula():
     values = np.array([0.0, 0.2, 0.0, 0.4, 0.0, 0.0, 0.2, 0.0, 0.0, 0.6, 0.0, 0.0])
     m = values.mean()
     few = np.array([0.0, 0.2, 0.0, 0.4, 0.0, 0.0])
-    assert effective_events(few[:, None]) < 2 < effective_events(values[:, None])
+    assert effective_events(few[:, None]) < 3 < effective_events(values[:, None])
     # Spread read off so few: no more than the six units count.
     assert exact_share_ends(few[:, None]) == (
         pytest.approx(beta.ppf(0.025, 0.6, 6 - 0.6 + 1)),
@@ -88,13 +96,21 @@ def test_the_studentised_interval_is_its_formula():
     assert (found.low, found.high) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("n", "events", "exact"), [(200, 4, True), (200, 5, False), (200, 196, True), (199, 50, True)])
+@pytest.mark.parametrize(("n", "events", "exact"), [(200, 3, True), (200, 4, False), (200, 197, True), (199, 50, True)])
 def test_few_units_or_events_are_exact_and_the_rest_is_resampled(n, events, exact):
     values = np.zeros((n, 1))
     values[:events] = 1
     assert effective_events(values)[0] == pytest.approx(min(events, n - events))
     for ends, other in ((exact_share_ends(values), exact), (studentised_ends(values), not exact)):
         assert (share_ends(values)[1] == ends[1]).all() == other
+
+
+def test_few_units_between_the_bounds_have_the_wider_of_both():
+    values = np.random.default_rng(3).beta(0.2, 3, size=(60, 1))
+    exact, resampled = exact_share_ends(values), studentised_ends(values)
+    low, high = share_ends(values)
+    assert resampled[1] > exact[1]  # so skewed that yes or no would be too short
+    assert (low, high) == (min(exact[0], resampled[0]), resampled[1])
 
 
 def test_no_event_in_a_prompt_of_many_samples_is_no_event_in_n_prompts():
@@ -148,6 +164,27 @@ def test_a_difference_is_stretched_by_the_units_that_carry_it():
     assert (paired.low, paired.high) == pytest.approx((found.low, found.high))
 
 
+def test_a_ratio_is_stretched_by_the_documents_that_carry_it():
+    rng = np.random.default_rng(4)
+    tokens = np.ceil(rng.lognormal(4, 1, size=(2, 30)))
+    nats = tokens * rng.normal(3, 0.5, size=(2, 30))
+    (a, b), (p, q) = nats, tokens
+    weights = np.concatenate(list(bootstrap_weights(30)))
+    for found, drawn, parts in (
+        (ratio_estimate(a, p), weights @ a / (weights @ p), a - a.sum() / p.sum() * p),
+        (
+            paired_ratio_difference(a, p, b, q),
+            weights @ a / (weights @ p) - weights @ b / (weights @ q),
+            (a - a.sum() / p.sum() * p) / p.sum() - (b - b.sum() / q.sum() * q) / q.sum(),
+        ),
+    ):
+        stretch = student.ppf(0.975, np.abs(parts).sum() ** 2 / (parts**2).sum() - 1) / 1.959963984540054
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        assert found.low == pytest.approx(found.value - stretch * (found.value - low))
+        assert found.high == pytest.approx(found.value + stretch * (high - found.value))
+        assert stretch > 1.02
+
+
 @given(arrays(np.float64, st.tuples(st.integers(2, 40), st.just(1)), elements=st.integers(-5, 5).map(lambda x: x / 5)))
 @settings(max_examples=60, deadline=None)
 def test_a_difference_the_other_way_round_mirrors(values):
@@ -172,9 +209,9 @@ def test_no_difference_in_few_prompts_is_not_certainly_none():
 
 def test_a_difference_of_gains_and_losses_is_zou_and_donners_formula():
     values = np.zeros((80, 1))
-    values[:3, 0], values[3:4, 0] = 1, -1
-    (la, ha), (lb, hb) = (binomtest(k, 80).proportion_ci() for k in (3, 1))
-    a, b = 3 / 80, 1 / 80
+    values[:2, 0], values[2:3, 0] = 1, -1
+    (la, ha), (lb, hb) = (binomtest(k, 80).proportion_ci() for k in (2, 1))
+    a, b = 2 / 80, 1 / 80
     r = -a * b / math.sqrt(a * (1 - a) * b * (1 - b))
     low = a - b - math.sqrt((a - la) ** 2 - 2 * r * (a - la) * (hb - b) + (hb - b) ** 2)
     high = a - b + math.sqrt((ha - a) ** 2 - 2 * r * (ha - a) * (b - lb) + (b - lb) ** 2)
