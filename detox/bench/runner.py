@@ -170,7 +170,8 @@ def _run_base(
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return "; ".join([line, *getattr(error, "__notes__", ())])
 
 
 class _BaseWork:
