@@ -6,12 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from detox.evaluation import heads, replies, rewriting, safety, toxicity, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.models import LanguageModel
+from detox.scorers import ScorerCard
 from detox.statistics import Estimate
+
+
+def scorer_card(card: ScorerCard) -> dict[str, Any]:
+    """What a record says of a scorer: its card without the report of its training."""
+    return {key: value for key, value in card.to_dict().items() if key != "quality"}
 
 
 def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
@@ -114,7 +121,12 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         counts["safety_score"] = safety.safety_counts(groups)
         notes += safety.skipped_note(groups)
     return Scorecard(
-        protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
+        protocol={
+            "name": protocol.name,
+            "digest": protocol.digest(),
+            "identity": protocol.identity(),
+            "scorer_cards": [scorer_card(scorer.card) for scorer in protocol.scorers],
+        },
         fingerprint=lm.fingerprint(),
         metrics=metrics,
         counts=counts,

@@ -87,7 +87,9 @@ def _answers(scorer: Scorer, texts: list[str]) -> Sequence[Any]:
         return [*_answers(scorer, texts[:middle]), *_answers(scorer, texts[middle:])]
     if not isinstance(answers, list | tuple) or len(answers) != len(texts):
         got = f"{len(answers)} scores" if isinstance(answers, list | tuple) else type(answers).__name__
-        raise InputError(f"scorer {name!r} returned {got} for {len(texts)} texts; expected a list with one Score a text")
+        raise InputError(
+            f"scorer {name!r} returned {got} for {len(texts)} texts; expected a list with one Score a text"
+        )
     return answers
 
 
