@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
@@ -20,6 +21,12 @@ from detox.evaluation.stages import (
     receipts_together,
 )
 from detox.models import LanguageModel
+from detox.scorers import ScorerCard
+
+
+def scorer_card(card: ScorerCard) -> dict[str, Any]:
+    """What a record says of a scorer: its card without the report of its training."""
+    return {key: value for key, value in card.to_dict().items() if key != "quality"}
 
 
 def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None = None) -> Scorecard:
@@ -112,7 +119,12 @@ def _assembled(
         parts += found
     asked = [one for one in parts if one.fingerprint]
     return Scorecard(
-        protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
+        protocol={
+            "name": protocol.name,
+            "digest": protocol.digest(),
+            "identity": protocol.identity(),
+            "scorer_cards": [scorer_card(scorer.card) for scorer in protocol.scorers],
+        },
         fingerprint=fingerprint or "",
         metrics={name: value for summary in summaries for name, value in summary.metrics.items()},
         counts={name: value for summary in summaries for name, value in summary.counts.items()},

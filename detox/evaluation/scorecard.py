@@ -23,7 +23,7 @@ class Scorecard:
     """What one protocol found about one language model.
 
     Attributes:
-        protocol: name, digest and identity of what was asked.
+        protocol: name, digest and identity of what was asked, and the cards of its scorers.
         fingerprint: of what was measured (`LanguageModel.fingerprint`).
         metrics: by name; absent where the protocol did not ask.
         counts: requested, scored and missing completions by reason.
