@@ -17,7 +17,7 @@ from detox.detoxifiers import Detoxifier, find, make
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Protocol
 
-GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves")
+GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves", "aa")
 CURVES = ("slung", "toxic-mix", "rewriting")
 
 
@@ -63,6 +63,7 @@ class Grid:
         asked_of: factors of the bases that a protocol is asked of, by the protocol's name; all bases where there are none.
         seeds: of the sampling; each is a cell of its own.
         curves: which curves over bases are drawn of it, "slung", "toxic-mix" or "rewriting"; None for none.
+        aa: whether each base is measured once more with another seed of the sampling, as the noise floor of its comparison.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Grid:
     asked_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     curves: str | None = None
+    aa: bool = True
 
     def asked(self, protocol: str, seed: int) -> Protocol:
         """The protocol with one of the grid's seeds."""
@@ -111,6 +113,8 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
             raise InputError(f"the grid has no {key}; expected it at the top level")
     if raw.get("curves") not in (None, *CURVES):
         raise UnknownName("kind of curves", str(raw["curves"]), CURVES)
+    if not isinstance(raw.get("aa", True), bool):
+        raise InputError(f"aa is {raw['aa']!r}; expected true (each base once more with another seed) or false")
     detoxifiers, protocols = (_named(raw, key) for key in ("detoxifiers", "protocols"))
     bases = read_bases(_named(raw, "bases"))
     methods = tuple(one for name, spec in detoxifiers.items() for one in _method(name, spec or {}, bases))
@@ -135,6 +139,7 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         },
         seeds=tuple(seeds),
         curves=raw.get("curves"),
+        aa=raw.get("aa", True),
     )
 
 

@@ -82,6 +82,7 @@ def grid(grid_files):
         "name": "tiny",
         "bases": {"planted": {"model": str(grid_files / "model")}},
         "fit": {"contrasts": {"file": str(grid_files / "fit.jsonl")}},
+        "aa": False,  # cells are counted; test_noise_floor.py has grids with it
         "detoxifiers": {
             "prompting": {"settings": {"text": "topic1 says kind1 kind2 "}},
             "iti": {"settings": {"num_heads": 4}, "strengths": [0.3, 3], "controls": False},
