@@ -131,7 +131,8 @@ class BaseWork:
 
     def _model(self) -> LanguageModel:
         if self.lm is None:
-            self.lm = LanguageModel.from_pretrained(self.path, revision=self.base.revision, dtype=self.base.dtype)
+            told = {name: getattr(self.base, name) for name in ("revision", "dtype", "attention_output")}
+            self.lm = LanguageModel.from_pretrained(self.path, **told)
             self.fingerprint = self.lm.fingerprint(rehash=True)
         return self.lm
 

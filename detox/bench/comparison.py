@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.cell_list import NOISE_FLOOR
-from detox.bench.cells import read_records
+from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
 from detox.errors import InputError
 from detox.evaluation import Scorecard
@@ -135,16 +135,16 @@ def compare(
 def _from_directory(
     root: Path, protocol: str | None
 ) -> tuple[list[tuple[dict[str, Any], Scorecard]], dict[str, str], dict[str, str]]:
-    records = read_records(root)
+    records, damaged = sound_records(root)
     cells = [(record.names, record.scorecard) for record in records]
-    holes: dict[str, str] = {}
+    holes: dict[str, str] = dict(damaged)
     controls: dict[str, str] = {}
     summary = root / "grid.json"
     # Cells of earlier grids stay in the folder, under the names of those grids; the last grid says which are meant, how they are
     # called now, and in which order. One record may be there under two names.
     if summary.is_file():
         grid = json.loads(summary.read_text(encoding="utf-8"))
-        holes, controls = grid["holes"], grid.get("controls", {})
+        holes, controls = {**grid["holes"], **damaged}, grid.get("controls", {})
         by_key = {_key(record.folder.name): record for record in records}
         entries = [{"folder": entry} if isinstance(entry, str) else entry for entry in grid["cells"]]
         found = [(entry, by_key[_key(entry["folder"])]) for entry in entries if _key(entry["folder"]) in by_key]
