@@ -62,6 +62,8 @@ def run_grid(
     store = Store(require_writable(output_dir))
     for line in without_noise_floor(grid):
         say(line)
+    if not keep_texts:
+        say("what the models write is not kept: for a scorer that is added later it has to be written again")
     with sole_runner(store.directory):
         if before is not None:
             before()
