@@ -86,30 +86,28 @@ def _assembled(
     written: dict[str, Completions] = {}
     summaries: list[Summary] = []
     parts: list[Measured] = []
+    asked: list[Measured] = []  # of the language model
     seconds: dict[str, float] = {}
     for stage in (stage for stage in STAGES if stage.asked(protocol)):
         found = []
         for unit in stage.units(protocol):
             part = stage.part(unit.identity())
             one = None if kept is None else kept.get(stage.name, part)
-            if one is not None and one.fingerprint and one.fingerprint != (fingerprint or one.fingerprint):
-                one = None
+            if one is not None and fingerprint is not None and one.fingerprint != fingerprint:
+                one = None  # kept under the same key, of a fit that came out otherwise: its texts and its scores are others
             if one is None:
                 if stage.measure is not None and measure is None:
                     return None
                 start = time.perf_counter()
                 if stage.judge is not None:
-                    one = stage.judge(unit, written[stage.reads])
+                    one = replace(stage.judge(unit, written[stage.reads]), fingerprint=fingerprint or "")
                 else:
                     assert measure is not None
                     one = measure(stage, unit)
                 one = replace(one, seconds=time.perf_counter() - start)
                 if kept is not None:
                     kept.put(stage.name, part, one)
-            if one.fingerprint:
-                if fingerprint not in (None, one.fingerprint):
-                    return None
-                fingerprint = one.fingerprint
+            fingerprint = fingerprint or one.fingerprint
             found.append(one)
         tables |= joined_tables(one.tables for one in found) if len(found) > 1 else found[0].tables
         if found[0].completions is not None:
@@ -117,7 +115,7 @@ def _assembled(
         summaries += [*(one.summary for one in found), stage.summarise(protocol, tables)]
         seconds[stage.name] = sum(one.seconds for one in found)
         parts += found
-    asked = [one for one in parts if one.fingerprint]
+        asked += [] if stage.measure is None else found
     return Scorecard(
         protocol={
             "name": protocol.name,

@@ -44,7 +44,7 @@ class Measured:
         tables: item-level columns, by name.
         completions: what was written, prompt by prompt; None for a stage that writes nothing.
         summary: what cannot be computed from the tables again.
-        fingerprint: of the language model; "" for a stage that did not need one.
+        fingerprint: of the language model, also where only its completions were judged; the harness fills it in.
         receipts: what the edits did in this stage, in the order of their installation.
         incidents: of the model in this stage.
         seconds: wall-clock time that it took when it was measured.
