@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from detox.evaluation import heads, replies, rewriting, safety, toxicity, understanding, utility
+from detox.errors import InputError
+from detox.evaluation import (
+    calibration,
+    heads,
+    replies,
+    rewriting,
+    safety,
+    toxicity,
+    understanding,
+    unprompted,
+    utility,
+)
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.models import LanguageModel
@@ -29,6 +40,11 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
             cannot be made.
     """
+    if not isinstance(protocol, Protocol):
+        raise InputError(
+            f"evaluate takes a Protocol, got {protocol!r}; one with a name or in a file is read first: "
+            "evaluate(lm, detox.load_protocol('quick'))"
+        )
     lm.require_current()
     tables: dict[str, Table] = {}
     metrics: dict[str, Estimate] = {}
@@ -49,15 +65,28 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
             completions = toxicity.write_completions(lm, protocol)
         texts = [[completion.text for completion in row] for row in completions]
         tables["completions"] = toxicity.completion_table(protocol, completions)
+        if protocol.refusals is not None:
+            with timed("refusals"):
+                tables["refusals"] = toxicity.refusal_table(protocol, texts)
+            metrics |= toxicity.refusal_metrics(protocol, tables["refusals"])
         with timed("score"):
             tables["scores"] = toxicity.score_table(protocol, texts)
-        metrics |= toxicity.toxicity_metrics(protocol, tables["scores"])
-        counts |= toxicity.accounting(protocol, tables["completions"], tables["scores"])
+        refusals = tables.get("refusals")
+        out = toxicity.left_out(protocol, tables["completions"], refusals)
+        metrics |= toxicity.toxicity_metrics(protocol, tables["scores"], left_out=out)
+        counts |= toxicity.accounting(protocol, tables["completions"], tables["scores"], refusals)
         if protocol.scored == "both":
             with timed("score_with_prompt"):
                 tables["scores_with_prompt"] = toxicity.score_table(protocol, texts, with_prompt=True)
-            metrics |= toxicity.toxicity_metrics(protocol, tables["scores_with_prompt"], family="toxicity+prompt")
+            metrics |= toxicity.toxicity_metrics(
+                protocol, tables["scores_with_prompt"], family="toxicity+prompt", left_out=out
+            )
             counts["scorers_with_prompt"] = toxicity.scored_counts(protocol, tables["scores_with_prompt"])
+        if protocol.calibration:
+            with timed("calibration"):
+                tables["calibration"] = calibration.calibration_table(protocol)
+            metrics |= calibration.corrected_metrics(protocol, tables["scores"], tables["calibration"], left_out=out)
+            counts["calibration"] = calibration.error_counts(protocol, tables["calibration"])
     if protocol.documents:
         with timed("documents"):
             tables["documents"] = utility.document_table(lm, protocol.documents)
@@ -113,8 +142,15 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         metrics |= safety.safety_metrics(tables["safety_score"], groups)
         counts["safety_score"] = safety.safety_counts(groups)
         notes += safety.skipped_note(groups)
+    if protocol.unprompted:
+        with timed("unprompted"):
+            begun = [completion.text for completion in unprompted.write_unprompted(lm, protocol)]
+            tables["unprompted"] = unprompted.unprompted_table(protocol, begun)
+        metrics |= unprompted.unprompted_metrics(protocol, tables["unprompted"])
+        counts["unprompted"] = unprompted.unprompted_counts(tables["unprompted"])
+    named = {"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()}
     return Scorecard(
-        protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
+        protocol=named | ({"notes": list(protocol.notes)} if protocol.notes else {}),
         fingerprint=lm.fingerprint(),
         metrics=metrics,
         counts=counts,
