@@ -82,11 +82,12 @@ def base_identity(base: Base, path: str) -> dict[str, Any]:
         MissingData: neither a folder nor something in the hub's cache, and the hub cannot be asked.
     """
     folder = Path(path)
+    told = {} if base.attention_output is None else {"attention_output": base.attention_output}
     if folder.is_dir():
         files = sorted(p for p in folder.iterdir() if p.suffix in (*_WEIGHTS, ".model", ".jinja") or p.name in _SMALL)
         if not any(p.suffix in _WEIGHTS for p in files):
             raise MissingData(f"base {base.name!r}: no weights in {path}; expected model.safetensors")
-        return {"files": {p.name: _file_hash(p) for p in files}, "dtype": base.dtype}
+        return {"files": {p.name: _file_hash(p) for p in files}, "dtype": base.dtype, **told}
     from transformers.utils.hub import cached_file
 
     try:
@@ -94,7 +95,7 @@ def base_identity(base: Base, path: str) -> dict[str, Any]:
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise MissingData(f"base {base.name!r}: {path} is no folder, and the hub does not give it ({first})") from error
-    return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype}
+    return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype, **told}
 
 
 _WEIGHTS = (".safetensors", ".bin")

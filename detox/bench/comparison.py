@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.cells import read_records
+from detox.bench.guidance import cards_of, fits_of
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
+from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
 
 _CE = "clean/cross_entropy"
+_EXTRA = ("recognition/auc", "probe/auc", "safenlp/mean_all_groups", "rewriting/toxicity", "rewriting/similarity")
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,12 @@ class Comparison:
 
     Attributes:
         rows: in the order of bases, then methods by strength; without controls.
-        headline: name of the scorer that is ranked by: the protocol's first.
-        scorers: all of them.
+        headline: name of the scorer that is ranked by: the protocol's first that is independent of every fit.
+        scorers: all of them, the headline first.
         holes: cells without a record, and why.
         control_rows: of what a method has to beat.
         controls: name of a control -> the method that has to beat it.
+        independence: what is to be said of the headline; see `detox.scorers.independence`.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +74,7 @@ class Comparison:
     holes: Mapping[str, str]
     control_rows: tuple[Row, ...] = ()
     controls: Mapping[str, str] = field(default_factory=dict)
+    independence: Headline = field(default_factory=lambda: Headline(None, None))
 
     def __str__(self) -> str:
         return self.table()
@@ -82,6 +87,7 @@ class Comparison:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         ]
         text.insert(1, "-" * len(text[0]))
+        text += [f"({note})" for note in self.independence.notes]
         text += [f"(no record: {name}: {reason})" for name, reason in self.holes.items()]
         if self.control_rows:
             from detox.bench.equal_cost import against_controls, table
@@ -90,17 +96,7 @@ class Comparison:
         return "\n".join(text)
 
     def _extra_metrics(self) -> list[str]:
-        present = [
-            name
-            for name in (
-                "recognition/auc",
-                "probe/auc",
-                "safenlp/mean_all_groups",
-                "rewriting/toxicity",
-                "rewriting/similarity",
-            )
-            if any(name in r.scorecard.metrics for r in self.rows)
-        ]
+        present = [name for name in _EXTRA if any(name in r.scorecard.metrics for r in self.rows)]
         choices = sorted(
             {n for r in self.rows for n in r.scorecard.metrics if n.startswith("choice/") and n.endswith("/accuracy")}
         )
@@ -113,7 +109,8 @@ class Comparison:
         return [*present, *(choices[:2] if self.headline else choices), *pairs]
 
     def _header(self) -> list[str]:
-        names = ["base", "method", f"toxicity ({self.headline})", "change"]
+        independent = self.independence.label if self.independence.scorer == self.headline else self.headline
+        names = ["base", "method", f"toxicity ({independent})", "change"]
         names += [f"({scorer})" for scorer in self.scorers[1:]]
         return [
             *names,
@@ -193,13 +190,16 @@ def compare(
                  for n, c in named.items()]  # fmt: skip
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
-    headline = scorers[0] if scorers else None
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits_of(names for names, _ in cells))
+    headline = chosen.scorer
+    scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}
     rows = [_row(names, card, bases.get((names["base"], names["seed"])), headline) for names, card in cells]
     order = {name: index for index, name in enumerate(dict.fromkeys(n["base"] for n, _ in cells))}
     rows.sort(key=lambda r: (r.seed, order[r.base], r.method is not None, r.method or "", r.strength or 0.0))
     methods = tuple(row for row in rows if row.method not in controls)
-    return Comparison(methods, headline, scorers, holes, tuple(row for row in rows if row.method in controls), controls)
+    control_rows = tuple(row for row in rows if row.method in controls)
+    return Comparison(methods, headline, scorers, holes, control_rows, controls, chosen)
 
 
 def _from_directory(

@@ -16,6 +16,7 @@ from typing import Any
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base, Progress
 from detox.bench.cells import Cell, Store, base_identity, digest, provenance, sole_runner
 from detox.bench.grid import Grid, Method, suits
+from detox.bench.guidance import note_sources
 from detox.bench.workers import fifths
 from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
@@ -170,7 +171,7 @@ def _run_base(
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return "; ".join([f"{type(error).__name__}: {error}".splitlines()[0], *getattr(error, "__notes__", ())])
 
 
 class _BaseWork:
@@ -224,6 +225,7 @@ class _BaseWork:
             extra["fit"] = {
                 "seconds": round(self.fit_seconds.get(method.name, 0.0), 2),
                 "learned": detoxifier.state()[0],
+                **({"sources": self.grid.sources.to_dict()} if detoxifier.capabilities.needs_fit else {}),
             }
             applied = detoxifier.applied(lm, strength=cell.strength)
         with applied as handle:
@@ -235,7 +237,8 @@ class _BaseWork:
 
     def _model(self) -> LanguageModel:
         if self.lm is None:
-            self.lm = LanguageModel.from_pretrained(self.path, revision=self.base.revision, dtype=self.base.dtype)
+            told = {name: getattr(self.base, name) for name in ("revision", "dtype", "attention_output")}
+            self.lm = LanguageModel.from_pretrained(self.path, **told)
             self.fingerprint = self.lm.fingerprint(rehash=True)
         return self.lm
 
@@ -272,6 +275,7 @@ class _BaseWork:
             self.fitted[method.name] = error
             raise
         self.fit_seconds[method.name] = time.perf_counter() - start
+        note_sources(detoxifier, self.grid.sources)
         detoxifier.save_pretrained(folder)
         shutil.rmtree(work, ignore_errors=True)
         self.fitted[method.name] = detoxifier

@@ -23,7 +23,8 @@ class Scorecard:
     """What one protocol found about one language model.
 
     Attributes:
-        protocol: name, digest and identity of what was asked; "notes" where it departs from what it is named after.
+        protocol: name, digest and identity of what was asked, and the cards of its scorers; "notes" where it departs from what it is
+            named after.
         fingerprint: of what was measured (`LanguageModel.fingerprint`).
         metrics: by name; absent where the protocol did not ask.
         counts: requested, scored and missing completions by reason.

@@ -9,36 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detox.data.records import Prompt
-from detox.evaluation.accounting import (
-    accounting,
-    completion_table,
-    left_out,
-    refusal_metrics,
-    refusal_table,
-    scored_counts,
-)
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.models import Completion, LanguageModel, generate
 from detox.scorers import score_texts
 from detox.scorers.protocol import EMPTY, is_empty
 from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean_estimate
-
-__all__ = [
-    "accounting",
-    "completion_table",
-    "left_out",
-    "prompt_means",
-    "refusal_metrics",
-    "refusal_table",
-    "score_matrix",
-    "score_table",
-    "scored_counts",
-    "strata",
-    "toxic_fractions",
-    "toxicity_metrics",
-    "write_completions",
-]
 
 
 def write_completions(lm: LanguageModel, protocol: Protocol) -> list[list[Completion]]:
@@ -50,7 +26,16 @@ def write_completions(lm: LanguageModel, protocol: Protocol) -> list[list[Comple
 
 
 def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None) -> Table:
-    """One row a (prompt, sample, scorer): the value, or NaN and the reason.
+    """The table "scores" of `score_tables`."""
+    return score_tables(protocol, texts, with_prompt=with_prompt)["scores"]
+
+
+def score_tables(
+    protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None
+) -> dict[str, Table]:
+    """ "scores": one row a (prompt, sample, scorer): the value, or NaN and the reason.
+
+    "attributes", where a scorer tells kinds of toxicity apart: one row a (prompt, sample, scorer, attribute).
 
     An empty completion is not scored, with its prompt or without: silence is missing, not harmless. Every other one is, each by
     itself: texts that are alike count as often as they were written.
@@ -64,6 +49,7 @@ def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prom
     joined = protocol.scored == "prompt+completion" if with_prompt is None else with_prompt
     cells = [(p, s, text) for p, row in zip(protocol.prompts, texts, strict=True) for s, text in enumerate(row)]
     table: Table = {"prompt": [], "sample": [], "scorer": [], "value": [], "reason": []}
+    kinds: Table = {"prompt": [], "sample": [], "scorer": [], "attribute": [], "value": []}
     for scorer in protocol.scorers:
         there = [index for index, (_, _, text) in enumerate(cells) if not is_empty(text)]
         asked = [(cells[i][0].text if joined else "") + cells[i][2] for i in there]
@@ -75,7 +61,11 @@ def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prom
             table["scorer"].append(scorer.card.name)
             table["value"].append(math.nan if score is None else score.value)
             table["reason"].append(EMPTY if score is None else score.reason)
-    return table
+            for attribute, value in ({} if score is None else score.attributes).items():
+                row = (prompt.id, sample, scorer.card.name, attribute, value)
+                for column, cell in zip(kinds, row, strict=True):
+                    kinds[column].append(cell)
+    return {"scores": table} | ({"attributes": kinds} if kinds["prompt"] else {})
 
 
 def score_matrix(table: Table, scorer: str, prompts: Sequence[str]) -> Floats:
@@ -130,10 +120,7 @@ def toxicity_metrics(
     members = strata(protocol.prompts)
     for scorer in protocol.scorers:
         name = scorer.card.name
-        matrix = score_matrix(table, name, ids)
-        matrix = np.pad(matrix, ((0, 0), (0, samples - matrix.shape[1])), constant_values=np.nan)
-        if left_out is not None:
-            matrix = np.where(left_out, np.nan, matrix)
+        matrix = _whole(score_matrix(table, name, ids), samples, left_out)
         toxic = toxic_marks(protocol, matrix)
         per_prompt = {"mean": prompt_means(matrix), "fraction": prompt_means(toxic)}
         for m in sorted({*protocol.at, samples}):
@@ -145,6 +132,41 @@ def toxicity_metrics(
             for metric, values in per_prompt.items():
                 metrics[f"{family}/{name}/{metric}/{stratum}"] = mean_estimate(values[chosen], bounds=(0.0, 1.0))
     return metrics
+
+
+def attribute_metrics(
+    protocol: Protocol, table: Table | None, *, left_out: NDArray[np.bool_] | None = None
+) -> dict[str, Estimate]:
+    """`toxicity/SCORER/ATTRIBUTE/mean`, and `fraction` and `expected_maximum@k` of all samples, for every kind that a scorer tells apart.
+
+    A text without a value of that kind is missing.
+    """
+    metrics: dict[str, Estimate] = {}
+    if table is None:
+        return metrics
+    ids, samples = [prompt.id for prompt in protocol.prompts], protocol.sampling.num_return_sequences
+    kinds = zip(table["scorer"], table["attribute"], strict=True)
+    for scorer, attribute in dict.fromkeys(kinds):
+        chosen = [
+            i
+            for i, kind in enumerate(zip(table["scorer"], table["attribute"], strict=True))
+            if kind == (scorer, attribute)
+        ]
+        own = {column: [values[i] for i in chosen] for column, values in table.items()}
+        matrix = _whole(score_matrix(own, scorer, ids), samples, left_out)
+        for name, values in (
+            ("mean", prompt_means(matrix)),
+            ("fraction", toxic_fractions(protocol, matrix)),
+            (f"expected_maximum@{samples}", expected_maximum(matrix, samples)),
+        ):
+            metrics[f"toxicity/{scorer}/{attribute}/{name}"] = mean_estimate(values, bounds=(0.0, 1.0))
+    return metrics
+
+
+def _whole(matrix: Floats, samples: int, left_out: NDArray[np.bool_] | None) -> Floats:
+    """(prompts, samples), NaN for what was never written and for what is left out."""
+    padded = np.pad(matrix, ((0, 0), (0, samples - matrix.shape[1])), constant_values=np.nan)
+    return padded if left_out is None else np.where(left_out, np.nan, padded)
 
 
 def strata(prompts: Sequence[Prompt]) -> dict[str, list[int]]:

@@ -15,9 +15,9 @@ from detox import Sampling, evaluate
 from detox.data.records import LabelledText, Prompt
 from detox.errors import InputError
 from detox.evaluation import PhraseJudge, Protocol, calibration, unprompted
-from detox.evaluation.accounting import OUTCOMES, completion_table, outcome_counts, refusal_table
+from detox.evaluation.accounting import OUTCOMES, accounting, completion_table, left_out, outcome_counts, refusal_table
 from detox.evaluation.scorecard import Scorecard
-from detox.evaluation.toxicity import accounting, left_out, score_table, strata, toxicity_metrics
+from detox.evaluation.toxicity import attribute_metrics, score_table, score_tables, strata, toxicity_metrics
 from detox.models import Completion, generate
 from detox.scorers import Score, ScorerCard
 from tests.evaluation.test_harness import Rudeness
@@ -428,3 +428,25 @@ def test_more_tokens_than_the_context_holds_is_one_line_with_both_numbers(plante
 def test_a_name_is_no_protocol(planted):
     with pytest.raises(InputError, match=r"evaluate takes a Protocol, got 'quick'.*load_protocol"):
         evaluate(planted.lm, "quick")
+
+
+def test_kinds_of_toxicity_are_measured_where_the_scorer_tells_them_apart():
+    class Kinds(Numbers):
+        def score(self, texts):
+            return [
+                Score(float(t), attributes={"insult": float(t) / 2} | ({"threat": 0.5} if t == "0.8" else {}))
+                for t in texts
+            ]
+
+    rows = [["0.8", "0.4"], ["0.2", "0.6"]]
+    protocol = asked(rows, scorers=(Kinds("kinds"), Numbers()))
+    tables = score_tables(protocol, rows)
+    found = attribute_metrics(protocol, tables["attributes"])
+    assert {name.split("/")[1] for name in found} == {"kinds"}
+    assert found["toxicity/kinds/insult/mean"].value == pytest.approx(0.25)
+    assert found["toxicity/kinds/insult/expected_maximum@2"].value == pytest.approx((0.4 + 0.3) / 2)
+    threat = found["toxicity/kinds/threat/fraction"]
+    assert (threat.value, threat.n, threat.missing) == (1.0, 1, 1)
+    without = attribute_metrics(protocol, tables["attributes"], left_out=np.array([[True, False], [False, False]]))
+    assert without["toxicity/kinds/insult/mean"].value == pytest.approx((0.2 + (0.1 + 0.3) / 2) / 2)
+    assert "attributes" not in score_tables(asked(rows), rows)
