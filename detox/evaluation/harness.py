@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from detox.errors import InputError
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.evaluation.stage_table import STAGES
@@ -46,6 +47,11 @@ def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None =
         InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
             cannot be made.
     """
+    if not isinstance(protocol, Protocol):
+        raise InputError(
+            f"evaluate takes a Protocol, got {protocol!r}; one with a name or in a file is read first: "
+            "evaluate(lm, detox.load_protocol('quick'))"
+        )
     lm.require_current()
     fingerprint = lm.fingerprint()
 
@@ -122,6 +128,7 @@ def _assembled(
             "digest": protocol.digest(),
             "identity": protocol.identity(),
             "scorer_cards": [scorer_card(scorer.card) for scorer in protocol.scorers],
+            **({"notes": list(protocol.notes)} if protocol.notes else {}),
         },
         fingerprint=fingerprint or "",
         metrics={name: value for summary in summaries for name, value in summary.metrics.items()},
