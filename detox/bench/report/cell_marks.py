@@ -142,7 +142,8 @@ def forest(estimate: Sequence[Any] | None, span: tuple[float, float]) -> Any:
 def forest_head(span: tuple[float, float]) -> Any:
     """Where zero is, for the head of that column."""
     return _markup(
-        f'<svg width="{_WIDTH}" height="14" aria-hidden="true"><text x="{_across(0.0, span):.1f}" y="11" text-anchor="middle">0</text></svg>'
+        f'<svg width="{_WIDTH}" height="14" aria-hidden="true">'
+        f'<text x="{_across(0.0, span):.1f}" y="11" text-anchor="middle">0</text></svg>'
     )
 
 
@@ -204,7 +205,7 @@ def _outcome(value: Any) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        fixed, signed, number, percent, td, td_change, td_side, td_number, td_share, td_seconds, td_missing, forest, forest_head, named, verdict,
-        short, breakable, listed, pretty, audited,
+        fixed, signed, number, percent, td, td_change, td_side, td_number, td_share, td_seconds, td_missing, forest, forest_head,
+        named, verdict, short, breakable, listed, pretty, audited,
     )
 }  # fmt: skip

@@ -95,7 +95,8 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
     texts = (
         "No texts were kept with these records."
         if not data["texts_kept"]
-        else f"Texts of {data['texts_kept']} cells were kept. They are left out of this page; `--texts` puts a choice of them in, hidden until clicked."
+        else f"Texts of {data['texts_kept']} cells were kept. They are left out of this page; `--texts` puts a choice of them in, hidden "
+        "until clicked."
     )
     return {
         "controls": sorted({cell["method"] for cell in cells if cell["role"] == "control"}),
