@@ -89,7 +89,7 @@ def td_side(cell: Cell, metric: Mapping[str, Any]) -> Any:
 
 def td_number(value: float | None) -> Any:
     """A plain number, or the word for none."""
-    return _markup("<td>–</td>" if value is None else f'<td data-value="{value:.6g}">{value:.3g}</td>')
+    return _markup("<td>not recorded</td>" if value is None else f'<td data-value="{value:.6g}">{value:.3g}</td>')
 
 
 def td_share(value: float | None) -> Any:
@@ -156,7 +156,8 @@ def named(cell: Cell) -> str:
     """What a cell is called beside its base."""
     if cell["role"] == "base":
         return "base"
-    return f"{cell['label']} (prompted base)" if cell["role"] == "prompted base" else str(cell["label"])
+    name = f"{cell['label']} (prompted base)" if cell["role"] == "prompted base" else str(cell["label"])
+    return f"{name}, chosen on {cell['chosen_on']}" if cell.get("chosen_on") else name
 
 
 def verdict(cell: Cell, kind: str) -> str:
@@ -172,6 +173,11 @@ def short(metric: str) -> str:
 def breakable(text: str) -> Any:
     """A long name that may break where its parts meet."""
     return _markup(escape(text).replace("/", "/<wbr>").replace("--", "--<wbr>"))
+
+
+def sentence(text: str) -> str:
+    """A note of one line with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
 def listed(values: Mapping[str, Any]) -> str:
@@ -190,22 +196,21 @@ def audited(audit: Any) -> str:
     """What the audit of a cell found, in one line."""
     if not isinstance(audit, Mapping) or not audit:
         return "not recorded"
-    return "; ".join(f"{name}: {_outcome(value)}" for name, value in audit.items())
+    return "; ".join(f"{name.replace('_', ' ')}: {_outcome(value)}" for name, value in audit.items())
 
 
 def _outcome(value: Any) -> str:
-    if isinstance(value, Mapping):
-        passed = next((value[key] for key in ("passed", "ok", "holds") if isinstance(value.get(key), bool)), None)
-        if passed is not None:
-            return "passed" if passed else f"FAILED ({listed(value)})"
-        return listed(value)
-    return {True: "passed", False: "FAILED", None: "not asked"}[value] if value in (True, False, None) else str(value)
+    if isinstance(value, bool):
+        return "passed" if value else "FAILED"
+    if isinstance(value, Mapping) and {"difference", "bound"} <= value.keys():
+        return f"{value['difference']:g} nats, bound {value['bound']:g}"
+    return listed(value) if isinstance(value, Mapping) else str(value)
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         fixed, signed, number, percent, td, td_change, td_side, td_number, td_share, td_seconds, td_missing, forest, forest_head,
-        named, verdict, short, breakable, listed, pretty, audited,
+        named, verdict, short, breakable, sentence, listed, pretty, audited,
     )
 }  # fmt: skip

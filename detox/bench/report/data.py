@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
 from detox.bench.report.costs import costs
@@ -45,6 +46,10 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         },
         "headline": comparison.headline,
         "scorers": list(comparison.scorers),
+        "independence": {
+            "independent": comparison.independence.independent,
+            "notes": list(comparison.independence.notes),
+        },
         "bases": list(dict.fromkeys(row.base for row in rows)),
         "methods": list(dict.fromkeys(row.method for row in rows if row.method is not None)),
         "metrics": _metrics(rows),
@@ -56,7 +61,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "prompts": _prompts(results, rows),
         "samples": samples(rows, comparison.scorers) if texts else None,
         "texts_kept": sum(row.scorecard.texts is not None for row in rows),
-        "holes": [{"name": name, "reason": reason} for name, reason in comparison.holes.items()],
+        "holes": [{"name": name, "reason": results.without_paths(reason)} for name, reason in comparison.holes.items()],
         "provenance": _provenance(results, rows),
         "pretrained": [
             _pretrained(name, card) for name, card in results.bases.items() if name in {r.base for r in rows}
@@ -106,6 +111,7 @@ def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], c
         "seed": row.seed,
         "label": row.method_label,
         "role": role(row, results),
+        "chosen_on": row.chosen_on,
         "toxicity": estimate(row.toxicity),
         "toxicity_change": estimate(row.toxicity_change),
         "cost_change": estimate(row.cross_entropy_change),
@@ -129,10 +135,9 @@ def role(row: Row, results: Results) -> str:
         return "base"
     if row.method in results.comparison.controls:
         return "control"
-    cell = results.cell(row)
-    if cell.get("aa") or row.method == "A/A":
+    if row.method == NOISE_FLOOR:
         return "A/A"
-    named = (cell.get("identity", {}).get("method") or {}).get("name", row.method)
+    named = (results.cell(row).get("identity", {}).get("method") or {}).get("name", row.method)
     return "prompted base" if named == PROMPTED else "method"
 
 
@@ -180,7 +185,7 @@ def _absent(results: Results, cells: Sequence[Mapping[str, Any]]) -> list[dict[s
                     reason for name, reason in results.comparison.holes.items()
                     if name.startswith(f"{base}--") and (PROMPTED in name) == (kind != "base") and (kind != "base" or "-----" in name)
                 ]  # fmt: skip
-                reason = reasons[0] if reasons else f"the grid did not ask for {what}"
+                reason = results.without_paths(reasons[0]) if reasons else f"the grid did not ask for {what}"
                 absent.append({"base": base, "kind": kind, "reason": reason})
     return absent
 

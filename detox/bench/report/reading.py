@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Comparison, Row, compare
 from detox.errors import DataError, InputError, MissingData
 
@@ -35,13 +36,23 @@ class Results:
     bases: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
-        """All rows, those of controls last."""
-        yield from self.comparison.rows
+        """All rows: each base, its noise floor, its methods; those of controls last."""
+        rows = (*self.comparison.rows, *self.comparison.noise_floor)
+        place = {key: index for index, key in enumerate(dict.fromkeys((row.base, row.seed) for row in rows))}
+        yield from sorted(
+            rows, key=lambda row: (place[row.base, row.seed], row.method is not None, row.method != NOISE_FLOOR)
+        )
         yield from self.comparison.control_rows
 
     def cell(self, row: Row) -> dict[str, Any]:
         """`cell.json` of a row; empty where it cannot be found."""
         return dict(self.cells.get(names_of(row), {}))
+
+    def without_paths(self, text: str) -> str:
+        """A reason as it can be passed on: it says which file of the results, and not where they lay."""
+        for root in (str(self.directory.resolve()), str(self.directory)):
+            text = text.replace(f"{root}/", "") if root not in (".", "/") else text
+        return text
 
     def base_of(self, row: Row) -> Row | None:
         """The bare base that a row is compared with; None for a base itself, and where it has no record."""
