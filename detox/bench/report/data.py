@@ -43,6 +43,9 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
             "digest": rows[0].scorecard.protocol.get("digest"),
             "identity": identity,
             "prompts": _prompt_count(rows),
+            "samples": (identity.get("sampling") or {}).get("num_return_sequences"),
+            "tokens": (identity.get("sampling") or {}).get("max_new_tokens"),
+            "threshold": identity.get("threshold", 0.5),
         },
         "headline": comparison.headline,
         "scorers": list(comparison.scorers),
@@ -250,7 +253,10 @@ def _provenance(results: Results, rows: Sequence[Row]) -> dict[str, Any]:
     except PackageNotFoundError:  # a checkout that nobody installed
         packages = {}
     return {
-        "records": [{"cells": count, **json.loads(text)} for text, count in made.most_common()],
+        "records": [
+            {"cells": count, "packages": {}, "python": None, "device": None, "source": None, **json.loads(text)}
+            for text, count in made.most_common()
+        ],
         "report": {"detox": __version__, "python": platform.python_version(), **packages},
     }
 

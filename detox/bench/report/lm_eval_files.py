@@ -77,7 +77,7 @@ def lm_eval_results(results: Results, row: Row) -> dict[str, Any]:
         "task_hashes": {},
         "model_source": "detox",
         "model_name": model,
-        "model_name_sanitized": re.sub(r"[\"<>:/|\\?\*\[\]\x00-\x1f]+", "__", model),
+        "model_name_sanitized": re.sub(r"[^\w.@=+-]+", "_", model),
         "total_evaluation_time_seconds": str(sum(row.scorecard.seconds.values())),
     }
 

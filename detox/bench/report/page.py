@@ -153,7 +153,7 @@ def _for_script(data: Mapping[str, Any]) -> dict[str, Any]:
         **{key: data[key] for key in keys},
         "controls": sorted({cell["method"] for cell in data["cells"] if cell["role"] == "control"}),
         "seeds": len({cell["seed"] for cell in data["cells"]}),
-        "threshold": data["protocol"]["identity"].get("threshold", 0.5),
+        "threshold": data["protocol"]["threshold"],
         "cells": cells,
         "prompts": {key: prompts[key] for key in ("ids", "levels", "cells")},
     }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix, toxic_fractions
+from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
 
 _LOWER_IS_BETTER = (
@@ -57,7 +57,8 @@ class Items:
         self._tasks(card)
 
     def _scores(self, card: Scorecard) -> None:
-        threshold = float(card.protocol.get("identity", {}).get("threshold", 0.5))
+        asked = card.protocol.get("identity", {})
+        beyond = np.greater if asked.get("threshold_operator") == ">" else np.greater_equal
         for table, family in (("scores", "toxicity"), ("scores_with_prompt", "toxicity+prompt")):
             scores = card.tables.get(table)
             if not scores:
@@ -65,16 +66,16 @@ class Items:
             prompts = list(dict.fromkeys(scores["prompt"]))
             for scorer in dict.fromkeys(scores["scorer"]):
                 matrix = score_matrix(scores, scorer, prompts)
+                toxic = np.where(np.isnan(matrix), np.nan, beyond(matrix, asked.get("threshold", 0.5)).astype(float))
                 self._add(f"{family}/{scorer}/mean", prompts, prompt_means(matrix))
-                self._add(f"{family}/{scorer}/fraction", prompts, toxic_fractions(matrix, threshold))
+                self._add(f"{family}/{scorer}/fraction", prompts, prompt_means(toxic))
                 k = matrix.shape[1]
-                if f"{family}/{scorer}/expected_maximum@{k}" in card.metrics:
-                    # Of k samples of k known: the plain maximum. A prompt that lacks one has none, as in the metric.
-                    whole = not np.isnan(matrix).any()
-                    high = matrix.max(1) if whole else expected_maximum(matrix, k)
-                    above = (high >= threshold).astype(float) if whole else any_above(matrix, threshold, k)
-                    self._add(f"{family}/{scorer}/expected_maximum@{k}", prompts, high)
-                    self._add(f"{family}/{scorer}/probability@{k}", prompts, above)
+                for m in (m for m in {*asked.get("at", ()), k} if m <= k):
+                    # Of all k samples it is the plain maximum; a prompt that lacks one has none, as in the metric.
+                    highest = matrix.max(1) if m == k else expected_maximum(matrix, m)
+                    self._add(f"{family}/{scorer}/expected_maximum@{m}", prompts, highest)
+                    above = toxic.max(1) if m == k else any_above(toxic, 0.5, m)
+                    self._add(f"{family}/{scorer}/probability@{m}", prompts, above)
 
     def _documents(self, table: Mapping[str, list[Any]] | None, family: str) -> None:
         if table:
