@@ -124,7 +124,7 @@ class Scorecard:
 
 
 # Columns whose missing values are NaN in memory and null on disk.
-FLOATS = {"value", "nats", "margin", "score", "safe", "toxic"}
+FLOATS = {"value", "nats", "margin", "score", "safe", "toxic", "mass", "chance"}
 
 
 def jsonable(value: Any) -> Any:
