@@ -4,8 +4,8 @@
     python benchmarks/speed/cell_statistics.py --quick    # seconds; writes no record
 
 Metrics: mean, toxic share, expected maximum and probability of any at 25 and at 5, each with its interval; and the paired difference
-of the means, with its sign-flip test. `wall_seconds` and `cpu_seconds` are of one thread; neighbours stretch the former. Memory is
-the peak of fresh processes with and without the work. `sizes` times expected maximum and probability of any at 5 against the same
+of the means, with its sign-flip test. The target is held against CPU seconds of one thread; `wall_seconds` are what neighbours make
+of them, with the load of the machine beside. Memory is the peak of fresh processes with and without the work. `sizes` times expected maximum and probability of any at 5 against the same
 written as a loop over prompts, which must give the same numbers.
 
 (Not named statistics.py, which would hide Python's own module from the other benchmarks.)
@@ -143,8 +143,9 @@ def main() -> None:
         "draws": DRAWS,
         "targets": TARGETS,
         **seconds,
+        "load_average": round(os.getloadavg()[0], 1),
         "met": {
-            "seconds": max(seconds["wall_seconds"]) <= TARGETS["seconds"],
+            "seconds": max(seconds["cpu_seconds"]) <= TARGETS["seconds"],
             "extra_mib": memory["extra_mib"] <= TARGETS["extra_mib"],
         },
         "extra_memory": memory,

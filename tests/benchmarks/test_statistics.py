@@ -86,7 +86,7 @@ def test_every_cell_of_the_coverage_is_shown(record, coverage):
 def test_the_speed_record_holds_what_it_says():
     record = json.loads(SPEED.read_text(encoding="utf-8"))
     assert (record["prompts"], record["samples"], record["draws"]) == (10_000, 25, 10_000)
-    assert record["met"]["seconds"] == (max(record["wall_seconds"]) <= record["targets"]["seconds"])
+    assert record["met"]["seconds"] == (max(record["cpu_seconds"]) <= record["targets"]["seconds"])
     assert record["met"]["extra_mib"] == (record["extra_memory"]["extra_mib"] <= record["targets"]["extra_mib"])
     for size in record["sizes"].values():
         for arm in size.values():
