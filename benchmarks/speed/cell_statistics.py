@@ -5,8 +5,8 @@
 
 Metrics: mean, toxic share, expected maximum and probability of any at 25 and at 5, each with its interval; and the paired difference
 of the means, with its sign-flip test. The target is held against CPU seconds of one thread; `wall_seconds` are what neighbours make
-of them, with the load of the machine beside. Memory is the peak of fresh processes with and without the work. `sizes` times expected maximum and probability of any at 5 against the same
-written as a loop over prompts, which must give the same numbers.
+of them, with the load of the machine beside. Memory is the peak of fresh processes with and without the work. `sizes` times expected
+maximum and probability of any at 5 against the same written as a loop over prompts, which must give the same numbers.
 
 (Not named statistics.py, which would hide Python's own module from the other benchmarks.)
 """
