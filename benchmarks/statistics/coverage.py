@@ -162,7 +162,11 @@ def on_the_same(*, runs: int, n: int, k: int, rate: float, seed: int) -> dict[st
 
 
 def power(*, runs: int, n: int, k: int, seed: int = 0) -> dict[str, Any]:
-    """Power of the interval where the true difference is the detectable one: normal differences, and those of two-level data."""
+    """Power of the interval where the true difference is the detectable one: normal differences, and those of two-level data.
+
+    The spread is that of a pilot with the shift of the other simulations. A larger shift leaves rarer events and less spread, so that
+    two-level data have more power than asked for where the detectable difference is larger than the pilot's, and less where smaller.
+    """
     rng = np.random.default_rng([seed, n, k])
     a = intercept(0.1, SPREAD)
 
