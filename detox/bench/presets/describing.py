@@ -73,12 +73,18 @@ def _prompts(chosen: Preset) -> list[str]:
         lines.append(f"{one.hub.id} at {one.hub.revision}")
     if one.file:
         lines.append(f"{one.file.name}, SHA-256 {one.file.sha256}")
-    try:
-        records = read_records(Prompt, entry, where=f"preset {chosen.name!r}.prompts")
-    except MissingData as error:
-        return [*lines, f"not here: {error}"]
+    if one.file is None or not _is_here(one.file.name):
+        return [*lines, "not on this machine"]  # to show a protocol is no reason to fetch it
+    records = read_records(Prompt, entry, where=f"preset {chosen.name!r}.prompts")
     of = f", of {chosen.prompts:,} in the source" if chosen.prompts else ""
     return [*lines, f"{len(records):,} here{of}, digest {records_digest(records)}"]
+
+
+def _is_here(file: str) -> bool:
+    try:
+        return (catalogue.data_directory() / file).is_file()
+    except MissingData:
+        return False
 
 
 def _asked_prompts(spec: Mapping[str, Any]) -> str:
