@@ -69,12 +69,6 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         key: spec[key] for key in ("scored", "threshold", "threshold_operator", "chat", "unprompted") if key in spec
     }
     require_types(Protocol, parts, where)
-    for key, record in (
-        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
-        ("toxic_documents", Document),
-    ):  # fmt: skip
-        if key in spec:
-            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "sampling" in spec:
         sampling = spec["sampling"]
         require_keys(sampling, list(asdict(Sampling())), f"{where}.sampling")
@@ -82,6 +76,12 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             raise InputError(f"{where}.sampling: the seed is the grid's (seeds: [...])")
         require_types(Sampling, sampling, f"{where}.sampling")
         parts["sampling"] = Sampling(**sampling)
+    for key, record in (
+        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
+        ("toxic_documents", Document),
+    ):  # fmt: skip
+        if key in spec:
+            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "multiple_choice" in spec:
         tasks = spec["multiple_choice"]
         if not isinstance(tasks, Mapping) or not all(isinstance(entry, Mapping) for entry in tasks.values()):
