@@ -155,7 +155,7 @@ class Scorecard:
 _SCORED_BY = {"toxicity": "scorers", "toxicity+prompt": "scorers_with_prompt", "toxicity-unprompted": "unprompted"}
 
 # Columns whose missing values are NaN in memory and null on disk.
-FLOATS = {"value", "nats", "margin", "score", "safe", "toxic"}
+FLOATS = {"value", "nats", "margin", "score", "safe", "toxic", "mass", "chance"}
 
 
 def jsonable(value: Any) -> Any:
