@@ -126,7 +126,12 @@ def changes_by_scorer(comparison: Comparison, row: Row) -> dict[str, Estimate]:
     )
     if base is None or row.method is None or "scores" not in row.scorecard.tables:
         return {}
-    return {name: toxicity_change(row.scorecard, base.scorecard, name) for name in comparison.scorers}
+    return {
+        name: row.toxicity_change
+        if name == comparison.headline and row.toxicity_change is not None
+        else toxicity_change(row.scorecard, base.scorecard, name)
+        for name in comparison.scorers
+    }
 
 
 def seen_by_all(changes: Mapping[str, Estimate]) -> bool:

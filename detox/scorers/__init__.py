@@ -19,6 +19,8 @@ _HOMES = {
     "train_scorer": "detox.scorers.training",
     "train_default": "detox.scorers.training",
     "WordListScorer": "detox.scorers.wordlist",
+    "check_scorer": "detox.scorers.checking",
+    "overlap": "detox.scorers.independence",
     "scorer_agreement": "detox.scorers.reliability",
     "scorer_quality": "detox.scorers.reliability",
 }
@@ -32,7 +34,9 @@ __all__ = [
     "ScorerCard",
     "TrainedScorer",
     "WordListScorer",
+    "check_scorer",
     "load_scorer",
+    "overlap",
     "score_texts",
     "scorer_agreement",
     "scorer_quality",
@@ -41,7 +45,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from detox.scorers.checking import check_scorer as check_scorer
     from detox.scorers.classifier import ClassifierScorer as ClassifierScorer
+    from detox.scorers.independence import overlap as overlap
     from detox.scorers.loading import load_scorer as load_scorer
     from detox.scorers.presets import PRESETS as PRESETS
     from detox.scorers.profanity import ProfanityScorer as ProfanityScorer
