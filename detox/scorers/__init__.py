@@ -15,6 +15,8 @@ _HOMES = {
     "ProfanityScorer": "detox.scorers.profanity",
     "ClassifierScorer": "detox.scorers.classifier",
     "PRESETS": "detox.scorers.presets",
+    "PerspectiveScorer": "detox.scorers.perspective",
+    "ReplayScorer": "detox.scorers.perspective",
     "TrainedScorer": "detox.scorers.trained",
     "train_scorer": "detox.scorers.training",
     "train_default": "detox.scorers.training",
@@ -28,7 +30,9 @@ _HOMES = {
 __all__ = [
     "PRESETS",
     "ClassifierScorer",
+    "PerspectiveScorer",
     "ProfanityScorer",
+    "ReplayScorer",
     "Score",
     "Scorer",
     "ScorerCard",
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from detox.scorers.classifier import ClassifierScorer as ClassifierScorer
     from detox.scorers.independence import overlap as overlap
     from detox.scorers.loading import load_scorer as load_scorer
+    from detox.scorers.perspective import PerspectiveScorer as PerspectiveScorer
+    from detox.scorers.perspective import ReplayScorer as ReplayScorer
     from detox.scorers.presets import PRESETS as PRESETS
     from detox.scorers.profanity import ProfanityScorer as ProfanityScorer
     from detox.scorers.reliability import scorer_agreement as scorer_agreement
