@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detox.bench.comparison import Comparison, Row, show, toxicity_change
+from detox.bench.comparison import Comparison, Row, toxicity_change
+from detox.bench.comparison_text import show
 from detox.errors import InputError
 from detox.statistics import Estimate, Floats, bootstrap_weights
 

@@ -14,7 +14,7 @@ from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
 from detox.errors import InputError, UnknownName
 
-_KEYS = ("model", "revision", "dtype", "pretrain", "instruct", "for", "factors")
+_KEYS = ("model", "revision", "dtype", "attention_output", "pretrain", "instruct", "for", "factors")
 _KINDS = ("model", "pretrain", "instruct")
 
 
@@ -76,9 +76,21 @@ def _base(
         raise InputError(
             f"base {name!r} must have either a model (hub id or path), a pretrain recipe or an instruct recipe"
         )
+    if "attention_output" in spec and not (kinds == ["model"] and isinstance(spec["attention_output"], str)):
+        raise InputError(
+            f"base {name!r}: attention_output is {spec['attention_output']!r}; expected a path such as "
+            "'model.layers.{}.self_attn.o_proj', beside model"
+        )
     if "model" in spec:
         revision = None if spec.get("revision") is None else str(spec["revision"])
-        return Base(name=name, model=str(spec["model"]), revision=revision, dtype=spec.get("dtype"), factors=factors)
+        return Base(
+            name=name,
+            model=str(spec["model"]),
+            revision=revision,
+            dtype=spec.get("dtype"),
+            attention_output=spec.get("attention_output"),
+            factors=factors,
+        )
     if "instruct" in spec:
         return Base(
             name=name,

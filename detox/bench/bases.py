@@ -185,7 +185,7 @@ class Base:
         name: as the grid calls it.
         model: hub id or folder, or None where it is pretrained.
         revision: of a hub id.
-        dtype: as `LanguageModel.from_pretrained` takes it.
+        dtype, attention_output: as `LanguageModel.from_pretrained` takes them.
         corpus: how it is pretrained, or None; has `identity()` and `build(folder, progress)`.
         factors: what it stands for in a curve over bases: {"arm": "masked", "share": 0.25, "seed": 0}, say.
     """
@@ -194,6 +194,7 @@ class Base:
     model: str | None = None
     revision: str | None = None
     dtype: str | None = None
+    attention_output: str | None = None
     corpus: Any = field(default=None)
     factors: Mapping[str, Any] = field(default_factory=dict)
 

@@ -82,11 +82,12 @@ def base_identity(base: Base, path: str) -> dict[str, Any]:
         MissingData: neither a folder nor something in the hub's cache, and the hub cannot be asked.
     """
     folder = Path(path)
+    told = {} if base.attention_output is None else {"attention_output": base.attention_output}
     if folder.is_dir():
         files = sorted(p for p in folder.iterdir() if p.suffix in (*_WEIGHTS, ".model", ".jinja") or p.name in _SMALL)
         if not any(p.suffix in _WEIGHTS for p in files):
             raise MissingData(f"base {base.name!r}: no weights in {path}; expected model.safetensors")
-        return {"files": {p.name: _file_hash(p) for p in files}, "dtype": base.dtype}
+        return {"files": {p.name: _file_hash(p) for p in files}, "dtype": base.dtype, **told}
     from transformers.utils.hub import cached_file
 
     try:
@@ -94,7 +95,7 @@ def base_identity(base: Base, path: str) -> dict[str, Any]:
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise MissingData(f"base {base.name!r}: {path} is no folder, and the hub does not give it ({first})") from error
-    return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype}
+    return {"hub": path, "commit": Path(str(config)).parent.name, "dtype": base.dtype, **told}
 
 
 _WEIGHTS = (".safetensors", ".bin")
@@ -116,12 +117,15 @@ class Store:
         self.directory = Path(directory)
 
     def finished(self, cell: Cell) -> bool:
-        """Whether the cell's record is there."""
-        return (self.directory / "cells" / cell.folder / "cell.json").is_file() or self._found(cell) is not None
+        """Whether the cell's record is there and whole; a damaged one is measured again."""
+        return self._found(cell) is not None
 
     def _found(self, cell: Cell) -> Path | None:
+        own = self.directory / "cells" / cell.folder
+        if _is_whole(own):
+            return own
         # The same numbers under another name: a base or method was renamed in the grid.
-        return next((p for p in self.directory.glob(f"cells/*--{cell.key}") if (p / "cell.json").is_file()), None)
+        return next((p for p in self.directory.glob(f"cells/*--{cell.key}") if _is_whole(p)), None)
 
     def read(self, cell: Cell) -> Scorecard:
         """The scorecard of a finished cell."""
@@ -156,6 +160,16 @@ class Store:
         return self.directory / "failures" / f"{re.sub(NOT_IN_FILE_NAMES, '_', name)}--base.json"
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether the files of a record are there and their JSON is whole; of the packed tables, that they are there."""
+    try:
+        for name in ("cell.json", "scorecard.json"):
+            json.loads((folder / name).read_text(encoding="utf-8"))
+        return (folder / "items.json.gz").is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @dataclass(frozen=True)
 class Record:
     """A finished cell, as read from disk."""
@@ -166,27 +180,40 @@ class Record:
 
 
 def read_records(directory: str | Path) -> list[Record]:
-    """All finished cells of a results directory, in the order of their names.
+    """All finished cells of a results directory that can be read, in the order of their names; see `sound_records`."""
+    return sound_records(directory)[0]
+
+
+def sound_records(directory: str | Path) -> tuple[list[Record], dict[str, str]]:
+    """All finished cells of a results directory, in the order of their names, and why others cannot be read, by folder.
 
     Raises:
         MissingData: no such directory, or no cells in it.
-        DataError: a damaged record; names it.
+        DataError: every record is damaged; names the first.
     """
     root = Path(directory)
     if not root.is_dir():
         raise MissingData(f"no results directory {root}; run `detox bench run GRID.yaml --output_dir {root}` first")
-    records = []
+    records, damaged = [], {}
     for path in sorted(root.glob("cells/*/cell.json")):
         try:
             names = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(
-                f"{path}:{getattr(error, 'lineno', 1)}: damaged; remove the folder and run the grid again"
-            ) from error
-        records.append(Record(names, Scorecard.load(path.parent), path.parent))
+            absent = [key for key in ("base", "method", "strength", "protocol", "seed") if key not in names]
+            if absent:
+                raise DataError(f"{path}:1: has no {absent[0]}")
+            records.append(Record(names, Scorecard.load(path.parent), path.parent))
+        except (DataError, MissingData) as error:
+            damaged[path.parent.name] = str(error)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            line = getattr(error, "lineno", 1)
+            damaged[path.parent.name] = f"{path}:{line}: damaged ({type(error).__name__}); run the grid again"
     if not records:
-        raise MissingData(f"no finished cells in {root}; run the grid first")
-    return records
+        raise (
+            DataError(next(iter(damaged.values())))
+            if damaged
+            else MissingData(f"no finished cells in {root}; run the grid first")
+        )
+    return records, damaged
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detox.bench.cells import read_records
+from detox.bench.cell_list import NOISE_FLOOR
+from detox.bench.cells import sound_records
+from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
 from detox.errors import InputError
 from detox.evaluation import Scorecard
@@ -19,9 +18,6 @@ from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
-
-_CE = "clean/cross_entropy"
-_EXTRA = ("recognition/auc", "probe/auc", "safenlp/mean_all_groups", "rewriting/toxicity", "rewriting/similarity")
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,7 @@ class Row:
         toxicity: the headline scorer's mean, per prompt first.
         toxicity_change: against the same base without method, paired over prompts; None for the base itself or without its record.
         cross_entropy_change: the same for clean cross-entropy, paired over documents, in nats per token.
+        chosen_on: what the strength was chosen on: None where it was set beforehand.
     """
 
     base: str
@@ -45,6 +42,7 @@ class Row:
     toxicity: Estimate | None
     toxicity_change: Estimate | None
     cross_entropy_change: Estimate | None
+    chosen_on: str | None = None
 
     @property
     def method_label(self) -> str:
@@ -65,6 +63,7 @@ class Comparison:
         holes: cells without a record, and why.
         control_rows: of what a method has to beat.
         controls: name of a control -> the method that has to beat it.
+        noise_floor: bases against themselves with another seed of the sampling (A/A): changes that mean nothing are of this size.
         independence: what is to be said of the headline; see `detox.scorers.independence`.
     """
 
@@ -74,6 +73,7 @@ class Comparison:
     holes: Mapping[str, str]
     control_rows: tuple[Row, ...] = ()
     controls: Mapping[str, str] = field(default_factory=dict)
+    noise_floor: tuple[Row, ...] = ()
     independence: Headline = field(default_factory=lambda: Headline(None, None))
 
     def __str__(self) -> str:
@@ -81,76 +81,11 @@ class Comparison:
 
     def table(self) -> str:
         """The comparison as text, for a terminal."""
-        lines = [self._header(), *(self._line(row) for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        text.insert(1, "-" * len(text[0]))
-        text += [f"({note})" for note in self.independence.notes]
-        text += [f"(no record: {name}: {reason})" for name, reason in self.holes.items()]
-        if self.control_rows:
-            from detox.bench.equal_cost import against_controls, table
-
-            text += ["", table(against_controls(self))]
-        return "\n".join(text)
-
-    def _extra_metrics(self) -> list[str]:
-        present = [name for name in _EXTRA if any(name in r.scorecard.metrics for r in self.rows)]
-        choices = sorted(
-            {n for r in self.rows for n in r.scorecard.metrics if n.startswith("choice/") and n.endswith("/accuracy")}
-        )
-        pairs = (
-            ["minimal_pairs/accuracy"]
-            if any("minimal_pairs/accuracy" in r.scorecard.metrics for r in self.rows)
-            else []
-        )
-        # Where nothing is written, the tasks are what the protocol is for.
-        return [*present, *(choices[:2] if self.headline else choices), *pairs]
-
-    def _header(self) -> list[str]:
-        independent = self.independence.label if self.independence.scorer == self.headline else self.headline
-        names = ["base", "method", f"toxicity ({independent})", "change"]
-        names += [f"({scorer})" for scorer in self.scorers[1:]]
-        return [
-            *names,
-            "CE nats",
-            "change",
-            *(m.replace("/accuracy", "").replace("choice/", "") for m in self._extra_metrics()),
-        ]
-
-    def _line(self, row: Row) -> list[str]:
-        metrics = row.scorecard.metrics
-        others = [metrics.get(f"toxicity/{scorer}/mean") for scorer in self.scorers[1:]]
-        return [
-            row.base,
-            row.method_label,
-            show(row.toxicity),
-            show(row.toxicity_change, signed=True),
-            *(show(other, interval=False) for other in others),
-            show(metrics.get(_CE), interval=False),
-            show(row.cross_entropy_change, signed=True),
-            *(show(metrics.get(name), interval=False) for name in self._extra_metrics()),
-        ]
+        return table(self)
 
     def csv(self) -> str:
         """One line a cell: every metric with its interval; empty where it was not measured."""
-        metrics = list(dict.fromkeys(name for row in self.rows for name in row.scorecard.metrics))
-        changes = ["toxicity_change", "cross_entropy_change"]
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        names = [f"{name}{end}" for name in [*metrics, *changes] for end in ("", " low", " high")]
-        writer.writerow(["base", "method", "strength", "protocol", "seed", *names])
-        for row in (*self.rows, *self.control_rows):
-            estimates = [
-                *(row.scorecard.metrics.get(name) for name in metrics),
-                row.toxicity_change,
-                row.cross_entropy_change,
-            ]
-            cells = [_plain(value) for e in estimates for value in ((e.value, e.low, e.high) if e else (math.nan,) * 3)]
-            strength = "" if row.strength is None else f"{row.strength:g}"
-            writer.writerow([row.base, row.method or "", strength, row.protocol, row.seed, *cells])
-        return out.getvalue()
+        return csv(self)
 
     def to_csv(self, path: str | Path) -> None:
         """Write `csv()` to a file."""
@@ -197,24 +132,25 @@ def compare(
     rows = [_row(names, card, bases.get((names["base"], names["seed"])), headline) for names, card in cells]
     order = {name: index for index, name in enumerate(dict.fromkeys(n["base"] for n, _ in cells))}
     rows.sort(key=lambda r: (r.seed, order[r.base], r.method is not None, r.method or "", r.strength or 0.0))
-    methods = tuple(row for row in rows if row.method not in controls)
-    control_rows = tuple(row for row in rows if row.method in controls)
-    return Comparison(methods, headline, scorers, holes, control_rows, controls, chosen)
+    methods = tuple(row for row in rows if row.method not in controls and row.method != NOISE_FLOOR)
+    against = tuple(row for row in rows if row.method in controls)
+    floor = tuple(row for row in rows if row.method == NOISE_FLOOR)
+    return Comparison(methods, headline, scorers, holes, against, controls, floor, chosen)
 
 
 def _from_directory(
     root: Path, protocol: str | None
 ) -> tuple[list[tuple[dict[str, Any], Scorecard]], dict[str, str], dict[str, str]]:
-    records = read_records(root)
+    records, damaged = sound_records(root)
     cells = [(record.names, record.scorecard) for record in records]
-    holes: dict[str, str] = {}
+    holes: dict[str, str] = dict(damaged)
     controls: dict[str, str] = {}
     summary = root / "grid.json"
     # Cells of earlier grids stay in the folder, under the names of those grids; the last grid says which are meant, how they are
     # called now, and in which order. One record may be there under two names.
     if summary.is_file():
         grid = json.loads(summary.read_text(encoding="utf-8"))
-        holes, controls = grid["holes"], grid.get("controls", {})
+        holes, controls = {**grid["holes"], **damaged}, grid.get("controls", {})
         by_key = {_key(record.folder.name): record for record in records}
         entries = [{"folder": entry} if isinstance(entry, str) else entry for entry in grid["cells"]]
         found = [(entry, by_key[_key(entry["folder"])]) for entry in entries if _key(entry["folder"]) in by_key]
@@ -259,6 +195,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
             toxicity_change(card, base, headline) if treated and base and headline and "scores" in base.tables else None
         ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
+        chosen_on=names.get("chosen_on"),
     )
 
 
@@ -279,22 +216,3 @@ def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None
         return None
     a, b = treated.tables["documents"], base.tables["documents"]
     return paired_ratio_difference(a["nats"], a["tokens"], b["nats"], b["tokens"])
-
-
-def show(estimate: Estimate | None, *, signed: bool = False, interval: bool = True) -> str:
-    """An estimate for a table; empty where there is none."""
-    if estimate is None:
-        return ""
-    if math.isnan(estimate.value):
-        return "missing"
-    sign = "+" if signed else ""
-    text = f"{estimate.value:{sign}.3f}"
-    return (
-        f"{text} [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
-        if interval and not math.isnan(estimate.low)
-        else text
-    )
-
-
-def _plain(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"

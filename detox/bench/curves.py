@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from detox.bench.cells import read_records
 from detox.bench.comparison import Comparison, Row, compare
 from detox.errors import InputError
 
@@ -101,8 +102,7 @@ def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
     if not factors:
         raise InputError(f"{root}: the bases of this grid have no factors; curves need bases under `for: {{...}}`")
     probes = {}
-    for path in root.glob("cells/*/cell.json"):
-        cell = json.loads(path.read_text("utf-8"))
+    for cell in (record.names for record in read_records(root)):
         learned = cell.get("fit", {}).get("learned", {}).get("heldout_auc", {})
         if learned.get("of_chosen_heads"):
             probes[cell["base"], cell["method"]] = max(learned["of_chosen_heads"])

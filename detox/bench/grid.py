@@ -19,7 +19,7 @@ from detox.detoxifiers import Detoxifier, find, make
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Protocol
 
-GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves")
+GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves", "aa")
 CURVES = ("slung", "toxic-mix", "rewriting")
 
 
@@ -66,6 +66,7 @@ class Grid:
         seeds: of the sampling; each is a cell of its own.
         curves: which curves over bases are drawn of it, "slung", "toxic-mix" or "rewriting"; None for none.
         sources: where the contrasts come from, and which scorers had a say in them.
+        aa: whether each base is measured once more with another seed of the sampling, as the noise floor of its comparison.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
     curves: str | None = None
     sources: FitSources = field(default_factory=FitSources)
+    aa: bool = True
 
     def asked(self, protocol: str, seed: int) -> Protocol:
         """The protocol with one of the grid's seeds."""
@@ -115,6 +117,8 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
             raise InputError(f"the grid has no {key}; expected it at the top level")
     if raw.get("curves") not in (None, *CURVES):
         raise UnknownName("kind of curves", str(raw["curves"]), CURVES)
+    if not isinstance(raw.get("aa", True), bool):
+        raise InputError(f"aa is {raw['aa']!r}; expected true (each base once more with another seed) or false")
     detoxifiers, protocols = (_named(raw, key) for key in ("detoxifiers", "protocols"))
     bases = read_bases(_named(raw, "bases"))
     methods = tuple(one for name, spec in detoxifiers.items() for one in _method(name, spec or {}, bases))
@@ -141,6 +145,7 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         },
         seeds=tuple(seeds),
         curves=raw.get("curves"),
+        aa=raw.get("aa", True),
     )
 
 

@@ -62,8 +62,9 @@ def fits_of(cells: Iterable[Mapping[str, Any]], *, besides: Collection[str] = ()
     """
     found: dict[str, FitSources | None] = {}
     for cell in cells:
-        method, identity = cell["method"], cell.get("identity")
-        if method is None or method in besides or not identity or identity["method"]["contrasts"] is None:
+        method, fit = cell["method"], (cell.get("identity") or {}).get("method")
+        # No method but a name: the base against itself.
+        if method is None or method in besides or not fit or fit["contrasts"] is None:
             continue
         raw = cell.get("fit", {}).get("sources")
         sources = None if raw is None else FitSources.from_dict(raw)

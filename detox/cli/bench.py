@@ -31,7 +31,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `detox bench run`, which `benchmarks/run.py` shares."""
     parser.add_argument("grid", help="YAML file; see benchmarks/grids/")
     parser.add_argument("--output_dir", help="results directory (default: benchmarks/results/NAME_OF_THE_GRID_FILE)")
-    parser.add_argument("--drop_texts", action="store_true", help="do not keep what the models wrote")
+    parser.add_argument(
+        "--drop_texts",
+        action="store_true",
+        help="do not keep what the models wrote, in records or between stages: a scorer that is added later generates again",
+    )
     parser.add_argument(
         "--workers",
         type=int,

@@ -49,6 +49,11 @@ def add_to(commands: Any) -> None:
         "--show", type=int, default=12, help="texts shown token by token (default 12; 0: a page without texts)"
     )
     parser.add_argument("--dtype", help="float32, bfloat16, ...; the checkpoint's own by default")
+    parser.add_argument(
+        "--attention_output",
+        metavar="PATH",
+        help="where the models keep the projection from their heads, {} for the layer; for families that are not known",
+    )
     parser.set_defaults(run=probe_command)
 
 
@@ -78,7 +83,9 @@ def probe_command(arguments: argparse.Namespace) -> int:
         arguments.output_dir,
         settings,
         show=arguments.show,
-        load=lambda place: LanguageModel.from_pretrained(place, dtype=arguments.dtype),
+        load=lambda place: LanguageModel.from_pretrained(
+            place, dtype=arguments.dtype, attention_output=arguments.attention_output
+        ),
         say=lambda line: print(line, flush=True),
     )
     print()

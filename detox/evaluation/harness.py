@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
-from detox.evaluation import heads, replies, rewriting, safety, toxicity, understanding, utility
+from detox.errors import InputError
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
+from detox.evaluation.stage_table import STAGES
+from detox.evaluation.stages import (
+    Completions,
+    Measured,
+    Stage,
+    StageStore,
+    Summary,
+    joined_tables,
+    receipts_between,
+    receipts_together,
+)
 from detox.models import LanguageModel
 from detox.scorers import ScorerCard
-from detox.statistics import Estimate
 
 
 def scorer_card(card: ScorerCard) -> dict[str, Any]:
@@ -21,12 +30,14 @@ def scorer_card(card: ScorerCard) -> dict[str, Any]:
     return {key: value for key, value in card.to_dict().items() if key != "quality"}
 
 
-def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
+def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None = None) -> Scorecard:
     """Measure what the protocol asks.
 
     Args:
         lm: what is measured; inside `with detoxifier.applied(lm) as safe`, that is `safe`.
         protocol: what is asked.
+        kept: what stages have measured before on the same language model; what is missing there is measured and kept. A stage
+            that was measured on weights or edits with another fingerprint is measured again.
 
     Returns:
         The scorecard. Texts are in it; whoever writes a record decides whether they are kept.
@@ -36,103 +47,95 @@ def evaluate(lm: LanguageModel, protocol: Protocol) -> Scorecard:
         InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
             cannot be made.
     """
+    if not isinstance(protocol, Protocol):
+        raise InputError(
+            f"evaluate takes a Protocol, got {protocol!r}; one with a name or in a file is read first: "
+            "evaluate(lm, detox.load_protocol('quick'))"
+        )
     lm.require_current()
+    fingerprint = lm.fingerprint()
+
+    def measured(stage: Stage, unit: Protocol) -> Measured:
+        assert stage.measure is not None
+        receipts, incidents = lm.receipts(), len(lm.incidents())
+        before = [replace(receipt, sites=dict(receipt.sites), tokens=dict(receipt.tokens), touched=dict(receipt.touched),
+                          gate=dict(receipt.gate)) for receipt in receipts]  # fmt: skip
+        found = stage.measure(lm, unit)
+        return replace(
+            found,
+            fingerprint=fingerprint,
+            receipts=receipts_between(before, [asdict(receipt) for receipt in lm.receipts()]),
+            incidents=lm.incidents()[incidents:],
+        )
+
+    card = _assembled(protocol, kept, measured, fingerprint)
+    assert card is not None  # whatever is missing has been measured
+    return card
+
+
+def evaluate_kept(protocol: Protocol, kept: StageStore) -> Scorecard | None:
+    """The scorecard without a language model: all that one has to be asked is kept; texts are scored where that is all that lacks.
+
+    Returns:
+        None where a model has to be asked, or where stages were measured on models with different fingerprints.
+    """
+    return _assembled(protocol, kept, None, None)
+
+
+def _assembled(
+    protocol: Protocol,
+    kept: StageStore | None,
+    measure: Callable[[Stage, Protocol], Measured] | None,
+    fingerprint: str | None,
+) -> Scorecard | None:
     tables: dict[str, Table] = {}
-    metrics: dict[str, Estimate] = {}
-    counts: dict[str, object] = {}
+    written: dict[str, Completions] = {}
+    summaries: list[Summary] = []
+    parts: list[Measured] = []
+    asked: list[Measured] = []  # of the language model
     seconds: dict[str, float] = {}
-    incidents_before = len(lm.incidents())
-    texts: list[list[str]] | None = None
-    notes: list[str] = []
-
-    @contextmanager
-    def timed(stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        seconds[stage] = time.perf_counter() - start
-
-    if protocol.prompts:
-        with timed("generate"):
-            completions = toxicity.write_completions(lm, protocol)
-        texts = [[completion.text for completion in row] for row in completions]
-        tables["completions"] = toxicity.completion_table(protocol, completions)
-        with timed("score"):
-            tables["scores"] = toxicity.score_table(protocol, texts)
-        metrics |= toxicity.toxicity_metrics(protocol, tables["scores"])
-        counts |= toxicity.accounting(protocol, tables["completions"], tables["scores"])
-        if protocol.scored == "both":
-            with timed("score_with_prompt"):
-                tables["scores_with_prompt"] = toxicity.score_table(protocol, texts, with_prompt=True)
-            metrics |= toxicity.toxicity_metrics(protocol, tables["scores_with_prompt"], family="toxicity+prompt")
-            counts["scorers_with_prompt"] = toxicity.scored_counts(protocol, tables["scores_with_prompt"])
-    if protocol.documents:
-        with timed("documents"):
-            tables["documents"] = utility.document_table(lm, protocol.documents)
-        metrics |= utility.document_metrics(tables["documents"])
-    if protocol.toxic_documents:
-        with timed("toxic_documents"):
-            tables["toxic_documents"] = utility.risky_document_table(lm, protocol.toxic_documents)
-        metrics |= utility.risky_document_metrics(tables["toxic_documents"])
-    if protocol.multiple_choice:
-        with timed("multiple_choice"):
-            tables["multiple_choice"] = utility.choice_table(lm, protocol.multiple_choice)
-        metrics |= utility.choice_metrics(tables["multiple_choice"])
-    if protocol.minimal_pairs:
-        with timed("minimal_pairs"):
-            tables["minimal_pairs"] = utility.pair_table(lm, protocol.minimal_pairs)
-        metrics |= utility.pair_metrics(tables["minimal_pairs"])
-    if protocol.recognition is not None:
-        with timed("recognition"):
-            tables["recognition"] = understanding.recognition_table(lm, protocol.recognition)
-        metrics |= understanding.recognition_metrics(tables["recognition"])
-    if protocol.probe is not None:
-        with timed("probe"):
-            splits = understanding.probe_splits(protocol.probe)
-            tables["probe"] = understanding.probe_table(lm, protocol.probe, splits)
-        metrics |= understanding.probe_metrics(tables["probe"])
-        counts["probe"] = splits.counts
-        notes += [splits.shortage] if splits.shortage else []
-    if protocol.head_probes is not None:
-        with timed("head_probes"):
-            probes, counts["head_probes"] = heads.fit(lm, protocol.head_probes)
-        tables["head_probes"], tables["head_probe_texts"] = heads.head_table(probes), heads.text_table(probes)
-        metrics |= heads.head_metrics(probes)
-    if protocol.replies is not None:
-        with timed("replies"):
-            answers = replies.write_replies(lm, protocol, protocol.replies)
-            tables["replies"] = replies.reply_table(protocol, protocol.replies, answers)
-        metrics |= replies.reply_metrics(tables["replies"])
-        counts["replies"] = replies.reply_counts(tables["replies"])
-    if protocol.rewriting is not None:
-        with timed("rewriting"):
-            answers = rewriting.rewrite(lm, protocol.rewriting, protocol.sampling)
-            tables["rewriting"] = rewriting.rewrite_table(protocol, protocol.rewriting, answers)
-        metrics |= rewriting.rewrite_metrics(protocol, protocol.rewriting, tables["rewriting"])
-        counts["rewriting"] = rewriting.rewrite_counts(tables["rewriting"])
-    if protocol.contrasts:
-        with timed("margins"):
-            tables["margins"] = utility.margin_table(lm, protocol.contrasts)
-        metrics |= utility.margin_metrics(tables["margins"])
-    if protocol.safety_score is not None:
-        with timed("safety_score"):
-            tables["safety_score"] = safety.statement_table(lm, protocol.safety_score)
-            groups = safety.group_scores(tables["safety_score"], significance=protocol.safety_score.significance)
-        metrics |= safety.safety_metrics(tables["safety_score"], groups)
-        counts["safety_score"] = safety.safety_counts(groups)
-        notes += safety.skipped_note(groups)
+    for stage in (stage for stage in STAGES if stage.asked(protocol)):
+        found = []
+        for unit in stage.units(protocol):
+            part = stage.part(unit.identity())
+            one = None if kept is None else kept.get(stage.name, part)
+            if one is not None and fingerprint is not None and one.fingerprint != fingerprint:
+                one = None  # kept under the same key, of a fit that came out otherwise: its texts and its scores are others
+            if one is None:
+                if stage.measure is not None and measure is None:
+                    return None
+                start = time.perf_counter()
+                if stage.judge is not None:
+                    one = replace(stage.judge(unit, written[stage.reads]), fingerprint=fingerprint or "")
+                else:
+                    assert measure is not None
+                    one = measure(stage, unit)
+                one = replace(one, seconds=time.perf_counter() - start)
+                if kept is not None:
+                    kept.put(stage.name, part, one)
+            fingerprint = fingerprint or one.fingerprint
+            found.append(one)
+        tables |= joined_tables(one.tables for one in found) if len(found) > 1 else found[0].tables
+        if found[0].completions is not None:
+            written[stage.name] = found[0].completions
+        summaries += [*(one.summary for one in found), stage.summarise(protocol, tables)]
+        seconds[stage.name] = sum(one.seconds for one in found)
+        parts += found
+        asked += [] if stage.measure is None else found
     return Scorecard(
         protocol={
             "name": protocol.name,
             "digest": protocol.digest(),
             "identity": protocol.identity(),
             "scorer_cards": [scorer_card(scorer.card) for scorer in protocol.scorers],
+            **({"notes": list(protocol.notes)} if protocol.notes else {}),
         },
-        fingerprint=lm.fingerprint(),
-        metrics=metrics,
-        counts=counts,
+        fingerprint=fingerprint or "",
+        metrics={name: value for summary in summaries for name, value in summary.metrics.items()},
+        counts={name: value for summary in summaries for name, value in summary.counts.items()},
         tables=tables,
-        texts=texts,
-        receipts=[asdict(receipt) for receipt in lm.receipts()],
-        incidents=[*lm.incidents()[incidents_before:], *notes],
+        texts=[[one.text for one in row] for row in written["generate"]] if "generate" in written else None,
+        receipts=receipts_together(one.receipts for one in asked),
+        incidents=[*(line for one in parts for line in one.incidents), *(n for s in summaries for n in s.notes)],
         seconds=seconds,
     )

@@ -89,7 +89,7 @@ def use_attention_output(model: Any, path: str) -> None:
     """Say where a model keeps its attention output projection, for everything that reads or shifts heads.
 
     Args:
-        model: a causal-LM module; what is said is kept beside it, and says nothing of copies.
+        model: a causal-LM module; what is said is kept beside it, and a `twin` is told, other copies are not.
         path: from the causal-LM module, `{}` for the layer, such as "model.layers.{}.self_attn.o_proj".
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from detox.models.adapters import merge_adapters
+from detox.models.edits import state_of
 
 
 def twin(model: Any, *, own_weights: bool = False) -> Any:
@@ -30,6 +31,7 @@ def twin(model: Any, *, own_weights: bool = False) -> Any:
         for buffer in model.buffers():
             shared[id(buffer)] = buffer.detach()
     result = copy.deepcopy(model, shared)
+    state_of(result).attention_output = state_of(model).attention_output
     merge_adapters(result)
     for parameter in result.parameters():
         parameter.grad = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 
 import torch
@@ -86,10 +87,16 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
+# Seconds that gloo's threads get to let go of the last tensors. A model in shards keeps them alive beyond the group's end, and
+# one that drops a tensor of Python's while the interpreter is ending aborts the process (pytorch#179291).
+_SETTLING = 1.0
+
+
 def leave() -> None:
     """End the process group at the end of a script, as torch asks."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(_SETTLING)
 
 
 def allow_sharding_on_cpus() -> None:

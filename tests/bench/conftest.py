@@ -41,6 +41,51 @@ class Damaging(Prompting):
             yield handle
 
 @dataclass(kw_only=True)
+class DamagingLater(Prompting):
+    calls = 0
+
+    @contextmanager
+    def applied(self, lm, *, strength=None):
+        type(self).calls += 1
+        with super().applied(lm, strength=strength) as handle:
+            yield handle
+        if type(self).calls > 2:  # after the audit
+            next(lm.model.parameters()).data.mul_(1.5)
+
+@dataclass(kw_only=True)
+class Offset(Prompting):
+    @contextmanager
+    def applied(self, lm, *, strength=None):
+        with super().applied(lm, strength=1) as handle:
+            yield handle
+
+@dataclass(kw_only=True)
+class Lopsided(Prompting):
+    # A hook on the first position, which is padding in a batch.
+
+    @contextmanager
+    def applied(self, lm, *, strength=None):
+        def shift(module, inputs, output):
+            output = output.clone()
+            output[:, 0] += strength
+            return output
+
+        hook = lm.model.get_input_embeddings().register_forward_hook(shift if strength else lambda *three: None)
+        try:
+            with super().applied(lm, strength=0) as handle:
+                yield handle
+        finally:
+            hook.remove()
+
+@dataclass(kw_only=True)
+class Keeping(Prompting):
+    @contextmanager
+    def applied(self, lm, *, strength=None):
+        with super().applied(lm, strength=strength) as handle:
+            yield handle
+        next(lm.model.parameters()).data.view(-1)[5] += 0.5
+
+@dataclass(kw_only=True)
 class Breaking(Prompting):
     @contextmanager
     def applied(self, lm, *, strength=None):
@@ -82,6 +127,7 @@ def grid(grid_files):
         "name": "tiny",
         "bases": {"planted": {"model": str(grid_files / "model")}},
         "fit": {"contrasts": {"file": str(grid_files / "fit.jsonl")}},
+        "aa": False,  # cells are counted; test_noise_floor.py has grids with it
         "detoxifiers": {
             "prompting": {"settings": {"text": "topic1 says kind1 kind2 "}},
             "iti": {"settings": {"num_heads": 4}, "strengths": [0.3, 3], "controls": False},

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from detox.bench.base_entries import read_bases
+from detox.bench.cells import base_identity
 from detox.errors import InputError, UnknownName
+from tests.models.test_likelihood import tiny
 
 
 def test_every_combination_is_a_base_with_its_factors():
@@ -47,6 +49,11 @@ def test_an_instructed_base_comes_after_the_one_that_it_instructs():
         ({"{seed}": {"for": {"seed": 0}, "model": "x"}}, r"expected \{NAME: \[VALUE"),
         ({"{seed}": {"for": {"seed": [0, 0]}, "model": "x"}}, "two bases '0'"),
         ({"a": {"model": "x", "factors": [1]}}, r"factors is \[1\]"),
+        ({"a": {"model": "x", "attention_output": 3}}, "attention_output is 3; expected a path"),
+        (
+            {"a": {"pretrain": {"data": "miniature", "arm": "full"}, "attention_output": "layers.{}.out"}},
+            "beside model",
+        ),
         ({"a": {"model": "x", "pretrain": {}}}, "must have either"),
         ({"a": {"factors": {}}}, "must have either"),
         ({"a": {"modle": "x"}}, "did you mean 'model'"),
@@ -59,3 +66,14 @@ def test_an_instructed_base_comes_after_the_one_that_it_instructs():
 def test_what_is_wrong_is_said(entries, said):
     with pytest.raises(InputError, match=said):
         read_bases(entries)
+
+
+def test_where_heads_are_told_is_part_of_what_a_base_is(tmp_path):
+    lm = tiny("llama")
+    lm.model.save_pretrained(tmp_path)
+    entry = {"model": str(tmp_path)}
+    plain, told = read_bases({"a": entry, "b": {**entry, "attention_output": "model.layers.{}.self_attn.o_proj"}})
+    assert told.attention_output == "model.layers.{}.self_attn.o_proj"
+    identities = [base_identity(base, str(tmp_path)) for base in (plain, told)]
+    assert "attention_output" not in identities[0]
+    assert identities[1] == {**identities[0], "attention_output": told.attention_output}

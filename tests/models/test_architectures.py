@@ -18,6 +18,7 @@ from detox.models.activations import read_heads
 from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs, context_length, use_attention_output
 from detox.models.edits import state_of
 from detox.models.head_shifts import head_shift
+from detox.models.twins import twin
 from tests.models.test_likelihood import tiny
 
 TEXTS = ["topic1 says kind1", "topic2", "topic3 topic4 says rude1 rude2 rude3"]
@@ -183,6 +184,7 @@ def test_a_search_in_doubt_is_settled_by_whoever_knows():
     ):
         read_heads(lm, TEXTS)
     use_attention_output(lm.model, "model.layers.{}.self_attn.o_proj")
+    assert attention_outputs(twin(lm.model))[0].name == "model.layers.0.self_attn.o_proj"  # a copy is told, too
     assert torch.equal(read_heads(lm, TEXTS), read_heads(plain, TEXTS))
     edit = head_shift(lm, "shift", {(1, 0): torch.ones(12)})
     assert edit.sites == ("model.layers.1.self_attn.o_proj",)

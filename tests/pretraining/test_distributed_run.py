@@ -58,7 +58,12 @@ def launch(tmp_path, *runs, sharded):
     words += ["--num_processes", "2"]
     if not sharded:
         words = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONFAULTHANDLER": "1",
+    }
     command = [sys.executable, "-m", *words, str(child), str(tmp_path), *runs]
     return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, cwd=tmp_path)
 

@@ -1,0 +1,118 @@
+"""A number with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from detox.errors import InputError
+from detox.statistics.intervals import percentile_ends, share_ends
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
+
+_ROUNDING = 1e-6  # by which a cosine or a share may pass its bound
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: NaN where nothing could be measured.
+        low, high: ends of the interval; NaN where there is none.
+        n: units that went in.
+        missing: units that could not be scored and are not in `value`.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    missing: int = 0
+
+    def __post_init__(self) -> None:
+        # One NaN for all, so that estimates with the same gaps are equal: NaN is equal to itself only as the same object.
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, math.nan if math.isnan(getattr(self, name)) else float(getattr(self, name)))
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def share_missing(self) -> float:
+        """Missing units over all units, in [0, 1]; 0 where there are none at all."""
+        return self.missing / (self.n + self.missing) if self.missing else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def mean_estimate(values: ArrayLike, *, bounds: tuple[float, float] | None = None, draws: int = DRAWS) -> Estimate:
+    """Mean over units with a 95 % interval, as in `detox.statistics.intervals`.
+
+    Args:
+        values: (units,); NaN is missing, left out and counted.
+        bounds: the range in which a value can lie, (0, 1) for a rate or a score. The interval is then exact and conservative where units
+            or events are few, studentised elsewhere, and stays within the range. Without: a percentile bootstrap.
+        draws: resamples.
+
+    Raises:
+        InputError: values out of bounds.
+    """
+    return mean_estimates([np.asarray(values, dtype=np.float64)], bounds=bounds, draws=draws)[0]
+
+
+def mean_estimates(
+    cells: Sequence[ArrayLike], *, bounds: tuple[float, float] | None = None, draws: int = DRAWS
+) -> list[Estimate]:
+    """`mean_estimate` of several metrics or cells at once: those that know the same units share one pass over the resamples.
+
+    Args:
+        cells: (units,) each; NaN is missing.
+        bounds: of all of them.
+        draws: resamples.
+    """
+    tables = [np.asarray(cell, dtype=np.float64) for cell in cells]
+    together: dict[bytes, list[int]] = {}
+    for index, table in enumerate(tables):
+        together.setdefault(np.isnan(table).tobytes(), []).append(index)
+    found: dict[int, Estimate] = {}
+    for members in together.values():
+        everything = np.stack([tables[index] for index in members], axis=1)
+        known = everything[~np.isnan(everything[:, 0])]
+        n, missing = len(known), len(everything) - len(known)
+        values = known.mean(0) if n else np.full(len(members), math.nan)
+        low, high = _ends(known, bounds, draws) if n > 1 else np.full((2, len(members)), math.nan)
+        for column, index in enumerate(members):
+            found[index] = Estimate(float(values[column]), float(low[column]), float(high[column]), n, missing)
+    return [found[index] for index in range(len(tables))]
+
+
+def _ends(known: Floats, bounds: tuple[float, float] | None, draws: int) -> tuple[Floats, Floats]:
+    if bounds is None:
+        return percentile_ends(known, draws=draws)
+    start, span = bounds[0], bounds[1] - bounds[0]
+    shares = (known - start) / span
+    if shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING:
+        raise InputError(f"values from {known.min():g} to {known.max():g}, but expected them in {list(bounds)}")
+    low, high = share_ends(np.clip(shares, 0.0, 1.0), draws=draws)
+    return start + span * low, start + span * high
+
+
+def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int = DRAWS) -> Estimate:
+    """Sum of numerators over sum of denominators (nats over tokens), units resampled together."""
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    n = len(top)
+    if n == 0 or bottom.sum() == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    value = float(top.sum() / bottom.sum())
+    if n == 1:
+        return Estimate(value, math.nan, math.nan, 1)
+    ratios = np.concatenate([(w @ top) / (w @ bottom) for w in bootstrap_weights(n, draws=draws)])
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), n)
