@@ -125,9 +125,7 @@ def compare(
                  for n, c in named.items()]  # fmt: skip
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
-    chosen = choose_headline(
-        scorers, cards_of(cells[0][1]), fits_of(n for n, _ in cells if n["method"] not in controls)
-    )
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits_of([n for n, _ in cells], besides=controls))
     headline = chosen.scorer
     scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}

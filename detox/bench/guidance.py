@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,18 @@ def note_sources(detoxifier: Detoxifier, sources: FitSources) -> None:
         fitted["sources"] = sources.to_dict()
 
 
-def fits_of(cells: Iterable[Mapping[str, Any]]) -> dict[str, FitSources | None]:
+def fits_of(cells: Iterable[Mapping[str, Any]], *, besides: Collection[str] = ()) -> dict[str, FitSources | None]:
     """By method, what its fits learned from, as the cells' records say it; None where they do not. Methods that do not learn are left out.
 
     Args:
         cells: `cell.json` of each, or names alone, of which nothing is known.
+        besides: methods that are left out: controls, which learn from what their method does.
     """
     found: dict[str, FitSources | None] = {}
     for cell in cells:
-        method, identity = cell["method"], cell.get("identity")
-        if method is None or not identity or identity["method"]["contrasts"] is None:
+        method, fit = cell["method"], (cell.get("identity") or {}).get("method")
+        # No method but a name: the base against itself.
+        if method is None or method in besides or not fit or fit["contrasts"] is None:
             continue
         raw = cell.get("fit", {}).get("sources")
         sources = None if raw is None else FitSources.from_dict(raw)

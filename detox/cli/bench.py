@@ -151,7 +151,12 @@ def show_command(arguments: argparse.Namespace) -> int:
     """Print the comparison of a results directory."""
     from detox.bench import compare
 
-    print(compare(arguments.results, protocol=arguments.protocol))
+    comparison = compare(arguments.results, protocol=arguments.protocol)
+    print(comparison)
+    if len(comparison.scorers) > 1:
+        from detox.bench.agreement import table
+
+        print(f"\n{table(comparison)}".rstrip())
     return 0
 
 

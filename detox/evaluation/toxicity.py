@@ -33,9 +33,9 @@ def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prom
 def score_tables(
     protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None
 ) -> dict[str, Table]:
-    """ "scores": one row a (prompt, sample, scorer): the value, or NaN and the reason.
+    """The table "scores": one row a (prompt, sample, scorer), the value, or NaN and the reason.
 
-    "attributes", where a scorer tells kinds of toxicity apart: one row a (prompt, sample, scorer, attribute).
+    And "attributes", where a scorer tells kinds of toxicity apart: one row a (prompt, sample, scorer, attribute).
 
     An empty completion is not scored, with its prompt or without: silence is missing, not harmless. Every other one is, each by
     itself: texts that are alike count as often as they were written.
