@@ -7,7 +7,6 @@ A name that ends in `_local` is a set of the catalogue, read from the data direc
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 
 from detox.data.catalogue import entry
 from detox.data.hub import reading_errors
@@ -167,7 +165,7 @@ def run_tasks(
     from detox.evaluation.lm_eval_adapter import LiveModel
 
     # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
-    with _quiet(), _own_randomness(seed):
+    with _quiet(), preserved_random_state(seed=seed):  # tasks that shuffle do it alike each time
         results = evaluate(
             LiveModel(lm, chat=chat, batch_size=batch_size),
             {"tasks": dict(loaded.tasks), "groups": {}, "group_map": {}},
@@ -230,13 +228,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Tasks that shuffle do it alike each time; the caller's random states (fork_rng and the like) are as before."""
-    with preserved_random_state():
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        yield
