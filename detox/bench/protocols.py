@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from detox.bench.sources import read_records
+from detox.bench.utility_keys import UTILITY_KEYS, utility_parts
 from detox.data.contrasts import Contrast
 from detox.data.making.prompts import Instructions
 from detox.data.making.similarity import MINILM, load_embedder
@@ -53,7 +54,7 @@ def read_protocol(source: str | Path | Mapping[str, Any], *, seed: int, make_sco
 def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     """The protocol that one entry of a grid's `protocols` means; see `read_grid` for what it raises."""
     where = f"protocol {name!r}"
-    require_keys(spec, _PROTOCOL_KEYS, where)
+    require_keys(spec, (*_PROTOCOL_KEYS, *UTILITY_KEYS), where)
     parts: dict[str, Any] = {key: spec[key] for key in ("scored", "threshold", "chat") if key in spec}
     require_types(Protocol, parts, where)
     for key, record in (
@@ -79,6 +80,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             str(task): read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()
         }
+    parts |= utility_parts(spec, where)
     if "recognition" in spec:
         entry = spec["recognition"]
         require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition", needed=("items",))
