@@ -20,7 +20,7 @@ from detox.detoxifiers import Detoxifier
 from detox.detoxifiers.conformance_state import Recorder
 from detox.errors import CellFailed
 from detox.evaluation import Protocol
-from detox.models import LanguageModel, Sampling
+from detox.models import LanguageModel, Sampling, generate
 from detox.models.running import evaluating
 from detox.models.tokenization import pad_token
 
@@ -118,7 +118,7 @@ def _generated_difference(lm: LanguageModel, prompts: Sequence[str]) -> float:
 def _greedy(lm: LanguageModel, prompts: Sequence[str]) -> tuple[Recorder, list[tuple[int, ...]]]:
     recorder = Recorder()
     watched = replace(lm, logits_edits=(*lm.logits_edits, recorder))
-    completions = watched.generate(prompts, Sampling(max_new_tokens=3, temperature=0))
+    completions = generate(watched, list(prompts), Sampling(max_new_tokens=3, temperature=0))
     return recorder, [row[0].token_ids for row in completions]
 
 
