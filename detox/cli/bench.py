@@ -17,6 +17,10 @@ def add_to(commands: Any) -> None:
     run = inner.add_parser("run", help="compute every cell of a grid that is not there yet, then compare")
     add_run_arguments(run)
     run.set_defaults(run=run_command)
+    planned = inner.add_parser("plan", help="cells, tokens and the difference that can be found; computes nothing")
+    planned.add_argument("grid", help="YAML file; see benchmarks/grids/")
+    planned.add_argument("--output_dir", help="results directory (default: benchmarks/results/NAME_OF_THE_GRID_FILE)")
+    planned.set_defaults(run=plan_command)
     show = inner.add_parser("show", help="compare the cells of a results directory; computes nothing")
     show.add_argument("results", help="results directory of an earlier run")
     show.add_argument("--protocol", help="which protocol, where there are several")
@@ -55,6 +59,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bases", nargs="+", help="only these bases; the rest of the grid has no record")
     parser.add_argument("--as_worker", action="store_true", help=argparse.SUPPRESS)
+
+
+def plan_command(arguments: argparse.Namespace) -> int:
+    """Print what a grid will cost and what it will be able to see."""
+    from detox.bench import read_grid
+    from detox.bench.plan import plan
+    from detox.bench.scorers import scorer_maker
+
+    output = Path(arguments.output_dir or Path("benchmarks") / "results" / Path(arguments.grid).stem)
+    grid = read_grid(arguments.grid, make_scorer=scorer_maker(output, train=False))
+    print(plan(grid, output))
+    return 0
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -122,12 +138,14 @@ def run_and_compare(
 
     from detox.bench import compare, run_grid
     from detox.bench.equal_cost import against_controls, markdown
+    from detox.bench.plan import plan
     from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
     from detox.bench.verdict_text import verdicts_table
     from detox.files import write_text
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
+    say(str(plan(grid, output, look=False)))
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts, before=before)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
     measured = {cell.protocol for cell in outcome.cells if cell.folder not in outcome.holes}
