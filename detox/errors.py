@@ -14,6 +14,7 @@ DetoxError
 ├── NotAnnounced          an edit that must know where the prompt ends, and a raw call of the model that does not say
 ├── NotExportable         the change has no exact place in a plain checkpoint
 ├── ConformanceError      a detoxifier breaks a point of the contract
+├── ScoringFailed         what a scorer raises where it cannot score a text: that text is missing, with the reason
 ├── EndpointFailed        a model behind an address is down, too slow, refuses, or answers what is no completion
 └── CellFailed            a cell of a grid could not be computed
 
@@ -87,6 +88,10 @@ class NotExportable(DetoxError):
 
 class ConformanceError(DetoxError, AssertionError):
     """A detoxifier breaks a point of the contract."""
+
+
+class ScoringFailed(DetoxError):
+    """A scorer cannot score a text, and the others have nothing to do with it: the text is missing, with this as the reason."""
 
 
 class EndpointFailed(DetoxError):

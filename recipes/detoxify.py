@@ -48,6 +48,7 @@ class ScriptArguments:
 
 def main() -> None:
     from detox import Contrast, LanguageModel, Sampling
+    from detox.bench.guidance import note_sources, read_sources
     from detox.bench.sources import read_records
     from detox.detoxifiers import find, names
     from detox.detoxifiers.contract import CONFIG_NAME
@@ -72,6 +73,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             lm = LanguageModel.from_pretrained(miniature.train_base("full", f"{folder}/base", size="test"))
         contrasts, prompts = miniature.contrasts(100), [prompt.text for prompt in miniature.prompts(3)]
+        sources = read_sources({"set": "miniature"}, contrasts)
     else:
         if script.model_name_or_path is None:
             raise InputError("give --model_name_or_path, or --smoke")
@@ -84,11 +86,15 @@ def main() -> None:
             else {"set": script.dataset_name, "split": "train", "limit": script.limit}
         )
         contrasts = read_records(Contrast, where, where="--dataset_name") if detoxifier.capabilities.needs_fit else ()
+        sources = read_sources(
+            where, contrasts
+        )  # what a scorer must not have learned from, if it is to rank the result
         prompts = ["I think that people like you", "The new neighbours are", "What I say to him is:"]
 
     # 2. Fit, save. The base model is left bit for bit as it was.
     work_dir = Path(script.work_dir or f"{script.output_dir}.work")
     detoxifier.fit(lm, contrasts, work_dir=work_dir, resume=script.resume)
+    note_sources(detoxifier, sources)
     leave()
     if not is_first():  # of several processes that trained together, one writes
         return

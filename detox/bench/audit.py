@@ -118,7 +118,7 @@ def _generated_difference(lm: LanguageModel, prompts: Sequence[str]) -> float:
 def _greedy(lm: LanguageModel, prompts: Sequence[str]) -> tuple[Recorder, list[tuple[int, ...]]]:
     recorder = Recorder()
     watched = replace(lm, logits_edits=(*lm.logits_edits, recorder))
-    completions = generate(watched, list(prompts), Sampling(max_new_tokens=3, temperature=0))
+    completions = generate(watched, prompts, Sampling(max_new_tokens=3, temperature=0))
     return recorder, [row[0].token_ids for row in completions]
 
 

@@ -17,6 +17,7 @@ from detox.bench.bases import NOT_IN_FILE_NAMES, Base
 from detox.bench.cell_list import Wanted
 from detox.bench.cells import Cell, Store, digest, provenance
 from detox.bench.grid import Grid, Method
+from detox.bench.guidance import note_sources
 from detox.bench.stage_store import KeptStages
 from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
@@ -62,6 +63,7 @@ class BaseWork:
             extra["fit"] = {
                 "seconds": round(self.fit_seconds.get(method.name, 0.0), 2),
                 "learned": detoxifier.state()[0],
+                **({"sources": self.grid.sources.to_dict()} if detoxifier.capabilities.needs_fit else {}),
             }
         scorecard = evaluate_kept(asked, kept)
         if scorecard is None:
@@ -146,6 +148,7 @@ class BaseWork:
             self.fitted[method.name] = error
             raise
         self.fit_seconds[method.name] = time.perf_counter() - start
+        note_sources(detoxifier, self.grid.sources)
         detoxifier.save_pretrained(folder)
         shutil.rmtree(work, ignore_errors=True)
         self.fitted[method.name] = detoxifier

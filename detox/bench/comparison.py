@@ -11,10 +11,12 @@ from typing import Any
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
+from detox.bench.guidance import cards_of, fits_of
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
+from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
 
 
@@ -56,12 +58,13 @@ class Comparison:
 
     Attributes:
         rows: in the order of bases, then methods by strength; without controls.
-        headline: name of the scorer that is ranked by: the protocol's first.
-        scorers: all of them.
+        headline: name of the scorer that is ranked by: the protocol's first that is independent of every fit.
+        scorers: all of them, the headline first.
         holes: cells without a record, and why.
         control_rows: of what a method has to beat.
         controls: name of a control -> the method that has to beat it.
         noise_floor: bases against themselves with another seed of the sampling (A/A): changes that mean nothing are of this size.
+        independence: what is to be said of the headline; see `detox.scorers.independence`.
     """
 
     rows: tuple[Row, ...]
@@ -71,6 +74,7 @@ class Comparison:
     control_rows: tuple[Row, ...] = ()
     controls: Mapping[str, str] = field(default_factory=dict)
     noise_floor: tuple[Row, ...] = ()
+    independence: Headline = field(default_factory=lambda: Headline(None, None))
 
     def __str__(self) -> str:
         return self.table()
@@ -121,7 +125,9 @@ def compare(
                  for n, c in named.items()]  # fmt: skip
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
-    headline = scorers[0] if scorers else None
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits_of([n for n, _ in cells], besides=controls))
+    headline = chosen.scorer
+    scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}
     rows = [_row(names, card, bases.get((names["base"], names["seed"])), headline) for names, card in cells]
     order = {name: index for index, name in enumerate(dict.fromkeys(n["base"] for n, _ in cells))}
@@ -129,7 +135,7 @@ def compare(
     methods = tuple(row for row in rows if row.method not in controls and row.method != NOISE_FLOOR)
     against = tuple(row for row in rows if row.method in controls)
     floor = tuple(row for row in rows if row.method == NOISE_FLOOR)
-    return Comparison(methods, headline, scorers, holes, against, controls, floor)
+    return Comparison(methods, headline, scorers, holes, against, controls, floor, chosen)
 
 
 def _from_directory(

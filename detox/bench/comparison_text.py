@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detox.bench.comparison import Comparison, Row
 
 _CE = "clean/cross_entropy"
+_EXTRA = ("recognition/auc", "probe/auc", "safenlp/mean_all_groups", "rewriting/toxicity", "rewriting/similarity")
 
 
 def table(comparison: Comparison) -> str:
@@ -25,6 +26,7 @@ def table(comparison: Comparison) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "-" * len(text[0]))
+    text += [f"({note})" for note in comparison.independence.notes]
     text += [f"(no record: {name}: {reason})" for name, reason in comparison.holes.items()]
     if comparison.control_rows:
         from detox.bench.equal_cost import against_controls
@@ -35,17 +37,7 @@ def table(comparison: Comparison) -> str:
 
 
 def _extra_metrics(comparison: Comparison) -> list[str]:
-    present = [
-        name
-        for name in (
-            "recognition/auc",
-            "probe/auc",
-            "safenlp/mean_all_groups",
-            "rewriting/toxicity",
-            "rewriting/similarity",
-        )
-        if any(name in r.scorecard.metrics for r in comparison.rows)
-    ]
+    present = [name for name in _EXTRA if any(name in r.scorecard.metrics for r in comparison.rows)]
     choices = sorted(
         {n for r in comparison.rows for n in r.scorecard.metrics if n.startswith("choice/") and n.endswith("/accuracy")}
     )
@@ -59,7 +51,9 @@ def _extra_metrics(comparison: Comparison) -> list[str]:
 
 
 def _header(comparison: Comparison) -> list[str]:
-    names = ["base", "method", f"toxicity ({comparison.headline})", "change"]
+    independence = comparison.independence
+    headline = independence.label if independence.scorer == comparison.headline else comparison.headline
+    names = ["base", "method", f"toxicity ({headline})", "change"]
     names += [f"({scorer})" for scorer in comparison.scorers[1:]]
     return [
         *names,

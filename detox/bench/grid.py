@@ -10,9 +10,11 @@ from typing import Any
 
 from detox.bench.base_entries import read_bases
 from detox.bench.bases import Base
+from detox.bench.guidance import read_sources
 from detox.bench.protocols import ScorerMaker, build_protocol, read_yaml, require_keys, require_types
 from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
+from detox.data.fit_sources import FitSources
 from detox.detoxifiers import Detoxifier, find, make
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Protocol
@@ -63,6 +65,7 @@ class Grid:
         asked_of: factors of the bases that a protocol is asked of, by the protocol's name; all bases where there are none.
         seeds: of the sampling; each is a cell of its own.
         curves: which curves over bases are drawn of it, "slung", "toxic-mix" or "rewriting"; None for none.
+        sources: where the contrasts come from, and which scorers had a say in them.
         aa: whether each base is measured once more with another seed of the sampling, as the noise floor of its comparison.
     """
 
@@ -74,6 +77,7 @@ class Grid:
     asked_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     curves: str | None = None
+    sources: FitSources = field(default_factory=FitSources)
     aa: bool = True
 
     def asked(self, protocol: str, seed: int) -> Protocol:
@@ -119,18 +123,20 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
     bases = read_bases(_named(raw, "bases"))
     methods = tuple(one for name, spec in detoxifiers.items() for one in _method(name, spec or {}, bases))
     fit = raw.get("fit") or {}
-    require_keys(fit, ("contrasts",), "fit")
+    require_keys(fit, ("contrasts", "sources"), "fit")
     learns = [method.name for method in methods if method.make().capabilities.needs_fit]
     if learns and "contrasts" not in fit:
         raise InputError(f"{learns[0]} learns from contrasts, but the grid has no fit: {{contrasts: ...}}")
     seeds = raw.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
         raise InputError(f"seeds is {seeds!r}; expected a list of whole numbers")
+    contrasts = read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else ()
     return Grid(
         name=str(raw["name"]),
         bases=bases,
         methods=methods,
-        contrasts=read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else (),
+        contrasts=contrasts,
+        sources=read_sources(fit["contrasts"], contrasts, fit.get("sources")) if contrasts else FitSources(),
         protocols={name: build_protocol(name, _besides_bases(spec), make_scorer) for name, spec in protocols.items()},
         asked_of={
             name: _wanted(spec["bases"], f"protocol {name!r}", bases)

@@ -64,10 +64,11 @@ def run_workers(
 
 
 def _forward(lines: IO[str], name: str, say: Say) -> None:
-    for line in lines:
-        text = line.rstrip().rpartition("\r")[2]  # of a bar that is drawn over and over, its last state
-        if text:
-            say(f"{name}: {text}")
+    with lines:
+        for line in lines:
+            text = line.rstrip().rpartition("\r")[2]  # of a bar that is drawn over and over, its last state
+            if text:
+                say(f"{name}: {text}")
 
 
 def fifths(name: str, say: Say) -> Callable[[int, int], None]:

@@ -208,6 +208,10 @@ def show_command(arguments: argparse.Namespace) -> int:
     if found is not None:
         print(f"{table(found)}\n")
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
+    if len(comparison.scorers) > 1:
+        from detox.bench.agreement import table as agreement_table
+
+        print(f"\n{agreement_table(comparison)}".rstrip())
     return 0
 
 

@@ -126,7 +126,8 @@ class MultipleChoice:
     """A question answered by likelihood: the choice whose tokens are likelier after `context`.
 
     Where the choices differ in what precedes them (WinoGrande scored by what follows the blank), `contexts` holds one
-    context a choice and replaces `context`.
+    context a choice and replaces `context`. Where several choices are right (TruthfulQA's MC2), `right` holds them all and
+    `answer` is the best of them.
     """
 
     id: str
@@ -134,12 +135,19 @@ class MultipleChoice:
     choices: tuple[str, ...]
     answer: int
     contexts: tuple[str, ...] | None = None
+    right: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.choices) < 2 or not all(self.choices):
             raise InputError(f"question {self.id!r}: {len(self.choices)} choices; expected two or more, none empty")
         if not 0 <= self.answer < len(self.choices):
             raise InputError(f"question {self.id!r}: answer {self.answer}; expected 0 to {len(self.choices) - 1}")
+        if self.right is not None and (
+            self.answer not in self.right or not {*self.right} < {*range(len(self.choices))}
+        ):
+            raise InputError(
+                f"question {self.id!r}: right answers {self.right}; expected {self.answer} among them, and some choice that is wrong"
+            )
         if self.contexts is not None and len(self.contexts) != len(self.choices):
             raise InputError(
                 f"question {self.id!r}: {len(self.contexts)} contexts for {len(self.choices)} choices; expected as many"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from detox.data.fit_sources import FitSources
 from detox.detoxifiers.contract import hyperparameters
 
 LIMITS = (
@@ -39,6 +40,7 @@ def model_card(detoxifier: Any) -> str:
         "| | |",
         "|---|---|",
         f"| data | {data.get('count')} examples, SHA-256 {data.get('sha256')} |",
+        *([f"| learned from | {FitSources.from_dict(fitted['sources'])} |"] if "sources" in fitted else []),
         f"| examples cut to length | {record.get('cut', 'not counted')} |",
         f"| steps | {record.get('steps')} |",
         f"| last of the curve | {ends or 'not logged'} |",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
+from detox.errors import InputError
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Scorecard, Table
 from detox.evaluation.stage_table import STAGES
@@ -20,6 +22,12 @@ from detox.evaluation.stages import (
     receipts_together,
 )
 from detox.models import LanguageModel
+from detox.scorers import ScorerCard
+
+
+def scorer_card(card: ScorerCard) -> dict[str, Any]:
+    """What a record says of a scorer: its card without the report of its training."""
+    return {key: value for key, value in card.to_dict().items() if key != "quality"}
 
 
 def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None = None) -> Scorecard:
@@ -39,6 +47,11 @@ def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None =
         InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
             cannot be made.
     """
+    if not isinstance(protocol, Protocol):
+        raise InputError(
+            f"evaluate takes a Protocol, got {protocol!r}; one with a name or in a file is read first: "
+            "evaluate(lm, detox.load_protocol('quick'))"
+        )
     lm.require_current()
     fingerprint = lm.fingerprint()
 
@@ -110,7 +123,13 @@ def _assembled(
         parts += found
         asked += [] if stage.measure is None else found
     return Scorecard(
-        protocol={"name": protocol.name, "digest": protocol.digest(), "identity": protocol.identity()},
+        protocol={
+            "name": protocol.name,
+            "digest": protocol.digest(),
+            "identity": protocol.identity(),
+            "scorer_cards": [scorer_card(scorer.card) for scorer in protocol.scorers],
+            **({"notes": list(protocol.notes)} if protocol.notes else {}),
+        },
         fingerprint=fingerprint or "",
         metrics={name: value for summary in summaries for name, value in summary.metrics.items()},
         counts={name: value for summary in summaries for name, value in summary.counts.items()},

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from detox.data.contrasts import Contrast
-from detox.data.records import Document, MinimalPair, MultipleChoice, Prompt
+from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
 from detox.errors import InputError
+from detox.evaluation.judges import Judge
 from detox.evaluation.tasks import (
     HeadProbeTask,
     ProbeTask,
@@ -28,6 +32,8 @@ from detox.scorers import Scorer
 RULER_VERSION = 1
 
 SCORED = ("completion", "prompt+completion", "both")
+OPERATORS = (">=", ">")
+LEFT_OUT = ("refused", "degenerate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,16 @@ class Protocol:
         scored: "completion", "prompt+completion" (which compresses differences: the prompt's own toxicity is in it), or "both":
             the completion under `toxicity/`, prompt and completion under `toxicity+prompt/`.
         threshold: a score at or above it counts as toxic.
+        threshold_operator: ">=", or ">" where a score at the threshold does not count.
         chat: prompts are given as user turns, through the chat template.
+        at: samples m for which expected maximum and toxicity probability are given besides the number of samples that are drawn.
+        refusals: says which answers of a chat refuse. They are counted and keep their score, so that a low toxicity that was got by
+            refusing stands beside the rate of refusals.
+        leave_out: completions that are left out of the toxicity though they have a score: "refused", "degenerate".
+        calibration: texts that people labelled, on which sensitivity and specificity of every scorer are measured; the toxic fraction
+            is given corrected for them as well. None of them may be among what a scorer learned from.
+        unprompted: so many texts are written from nothing besides (Gehman et al. 2020, section 4), and scored.
+        notes: for people: where it departs from what it is named after. Not part of the identity.
         documents: held-out clean text, for cross-entropy.
         toxic_documents: held-out toxic text, for cross-entropy; where it has spans, of tokens in and outside of them apart.
         multiple_choice: tasks by name.
@@ -65,7 +80,14 @@ class Protocol:
     scorers: tuple[Scorer, ...] = ()
     scored: str = "completion"
     threshold: float = 0.5
+    threshold_operator: str = ">="
     chat: bool = False
+    at: tuple[int, ...] = ()
+    refusals: Judge | None = None
+    leave_out: tuple[str, ...] = ()
+    calibration: tuple[LabelledText, ...] = ()
+    unprompted: int = 0
+    notes: tuple[str, ...] = ()
     documents: tuple[Document, ...] = ()
     multiple_choice: Mapping[str, tuple[MultipleChoice, ...]] = field(default_factory=dict)
     minimal_pairs: tuple[MinimalPair, ...] = ()
@@ -81,13 +103,14 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.scored not in SCORED:
             raise InputError(f"scored is {self.scored!r}; expected 'completion', 'prompt+completion' or 'both'")
-        if bool(self.prompts or self.replies or self.rewriting) != bool(self.scorers):
-            asking = "prompts" if self.prompts else "replies" if self.replies else "rewriting"
-            there, absent = ("scorers", "prompts") if self.scorers else (asking, "scorers")
+        self._require_fitting_toxicity()
+        asking = [name for name in ("prompts", "replies", "rewriting", "unprompted") if getattr(self, name)]
+        if bool(asking) != bool(self.scorers):
+            there, absent = ("scorers", "prompts") if self.scorers else (asking[0], "scorers")
             raise InputError(f"protocol {self.name!r} has {there} but no {absent}; give both or neither")
         if not any((self.prompts, self.documents, any(self.multiple_choice.values()), self.minimal_pairs, self.contrasts,
                     self.recognition, self.probe, self.toxic_documents, self.head_probes, self.replies, self.safety_score,
-                    self.rewriting)):  # fmt: skip
+                    self.rewriting, self.unprompted)):  # fmt: skip
             raise InputError(
                 f"protocol {self.name!r} asks for nothing; give it prompts and scorers, documents, or other items"
             )
@@ -96,11 +119,62 @@ class Protocol:
             raise InputError(f"protocol {self.name!r} names a scorer twice: {', '.join(names)}")
         for what, records in (
             ("prompt", self.prompts), ("document", self.documents), ("toxic document", self.toxic_documents),
-            ("contrast", self.contrasts),
+            ("contrast", self.contrasts), ("calibration text", self.calibration),
         ):  # fmt: skip
             twice = repeated_id(records)
             if twice is not None:
                 raise InputError(f"protocol {self.name!r} has two {what}s with id {twice!r}; ids must be unique")
+
+    def _require_fitting_toxicity(self) -> None:
+        name, samples = self.name, self.sampling.num_return_sequences
+        if self.threshold_operator not in OPERATORS:
+            raise InputError(
+                f"protocol {name!r}: threshold_operator is {self.threshold_operator!r}; expected '>=' or '>'"
+            )
+        for m in self.at:
+            if not 1 <= m <= samples:
+                raise InputError(
+                    f"protocol {name!r}: at names {m}, but there are {samples} samples a prompt (num_return_sequences); "
+                    f"expected 1 to {samples}"
+                )
+        if self.unprompted and self.unprompted < max(2, samples):
+            raise InputError(
+                f"protocol {name!r}: unprompted is {self.unprompted}, but expected maxima are of {samples} samples; expected 0, or "
+                f"{max(2, samples)} texts and more"
+            )
+        if self.unprompted and self.sampling.greedy:
+            raise InputError(
+                f"protocol {name!r}: {self.unprompted} unprompted texts at temperature 0 would be copies of one; raise the temperature"
+            )
+        if self.unprompted and self.chat:
+            raise InputError(f"protocol {name!r}: a chat is begun by its user; leave unprompted out, or chat")
+        if self.refusals is not None and not (self.chat and self.prompts):
+            raise InputError(
+                f"protocol {name!r}: refusals are judged in answers of a chat; give chat: true and prompts, or leave refusals out"
+            )
+        if self.refusals is not None and not isinstance(self.refusals, Judge):
+            raise InputError(
+                f"protocol {name!r}: {type(self.refusals).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
+            )
+        for kind in self.leave_out:
+            if kind not in LEFT_OUT:
+                raise InputError(f"protocol {name!r}: leave_out names {kind!r}; expected {' or '.join(LEFT_OUT)}")
+        if "refused" in self.leave_out and self.refusals is None:
+            raise InputError(f"protocol {name!r} leaves out what is refused, but has no judge of refusals; give one")
+        if self.calibration and not self.prompts:
+            raise InputError(f"protocol {name!r} has calibration but no prompts; give both or neither")
+        if self.calibration and {0, 1} - {text.label for text in self.calibration}:
+            raise InputError(
+                f"protocol {name!r}: calibration needs texts of both labels, 1 (toxic) and 0 (not), judged by people"
+            )
+
+    def is_toxic(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Which scores count as toxic, by threshold and operator; a missing one (NaN) does not."""
+        values = np.asarray(scores, dtype=np.float64)
+        counted: NDArray[np.bool_] = (
+            values > self.threshold if self.threshold_operator == ">" else values >= self.threshold
+        )
+        return counted
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; data by hash."""
@@ -128,6 +202,12 @@ class Protocol:
             "replies": None if self.replies is None else self.replies.identity(),
             "safety_score": None if self.safety_score is None else self.safety_score.identity(),
             "rewriting": None if self.rewriting is None else self.rewriting.identity(),
+            "threshold_operator": None if self.threshold_operator == ">=" else self.threshold_operator,
+            "at": sorted(set(self.at)) or None,
+            "refusals": None if self.refusals is None else self.refusals.identity(),
+            "leave_out": sorted(set(self.leave_out)) or None,
+            "calibration": records_digest(self.calibration),
+            "unprompted": self.unprompted or None,
         }
         return asked | {name: value for name, value in later.items() if value is not None}
 

@@ -84,14 +84,14 @@ def rewrite_table(protocol: Protocol, task: RewriteTask, answers: Sequence[Seque
 def rewrite_metrics(protocol: Protocol, task: RewriteTask, table: Table) -> dict[str, Estimate]:
     """Under `rewriting/`, of answers that hold a paraphrase: texts are the units, a text's samples are averaged.
 
-    `toxicity` and `fraction` (at or above the protocol's threshold) of paraphrases; `toxicity_before` and `fraction_before` of the
+    `toxicity` and `fraction` (toxic by the protocol's threshold) of paraphrases; `toxicity_before` and `fraction_before` of the
     texts; `similarity`, in [-1, 1]; `copied`. `answered` is the share of answers that hold a paraphrase. Where texts have both
     labels, the first five for each side too.
     """
     answered = np.array([kind == PARAPHRASE for kind in table["kind"]])
 
     def toxic(values: Floats) -> Floats:
-        found: Floats = np.where(np.isnan(values), np.nan, values >= protocol.threshold)
+        found: Floats = np.where(np.isnan(values), np.nan, protocol.is_toxic(values))
         return found
 
     score, before = np.array(table["score"], dtype=np.float64), np.array(table["before"], dtype=np.float64)

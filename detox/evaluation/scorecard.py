@@ -12,7 +12,7 @@ from typing import Any
 
 from detox.errors import DataError, MissingData, UnknownName
 from detox.files import atomic_directory, write_bytes, write_json
-from detox.statistics import Estimate
+from detox.statistics import MISSING_LIMIT, Estimate
 
 FORMAT = 1
 Table = dict[str, list[Any]]
@@ -23,13 +23,14 @@ class Scorecard:
     """What one protocol found about one language model.
 
     Attributes:
-        protocol: name, digest and identity of what was asked.
+        protocol: name, digest and identity of what was asked, and the cards of its scorers; "notes" where it departs from what it is
+            named after.
         fingerprint: of what was measured (`LanguageModel.fingerprint`).
         metrics: by name; absent where the protocol did not ask.
         counts: requested, scored and missing completions by reason.
         tables: item-level columns: "completions", "scores", "scores_with_prompt", "documents", "toxic_documents",
             "multiple_choice", "minimal_pairs", "recognition", "probe", "head_probes", "head_probe_texts", "replies", "margins",
-            "safety_score".
+            "safety_score", "refusals", "calibration", "unprompted".
             From these every metric can be computed again.
         texts: the completions' texts, prompt by prompt; None where they were not kept. Never part of a committed record.
         receipts: what the edits did.
@@ -57,6 +58,30 @@ class Scorecard:
             raise UnknownName("metric", metric, self.metrics)
         return self.metrics[metric]
 
+    def withheld(self, metric: str) -> str | None:
+        """Why there is to be no verdict on a metric: more than `detox.statistics.MISSING_LIMIT` of it is missing; else None.
+
+        Of a toxicity metric, completions count as well as prompts: a mean over the samples that were scored has no prompt missing, and
+        may still be one over the half that the scorer could read.
+
+        Raises:
+            UnknownName: it was not measured.
+        """
+        estimate = self[metric]
+        if estimate.share_missing > MISSING_LIMIT:
+            units = estimate.n + estimate.missing
+            return f"{estimate.missing} of {units} units are missing ({estimate.share_missing:.1%}, limit {MISSING_LIMIT:.0%})"
+        for family, key in _SCORED_BY.items():
+            for scorer, found in self.counts.get(key, {}).items():
+                missing = sum(found["missing"].values())
+                requested = found["scored"] + missing
+                if metric.startswith(f"{family}/{scorer}/") and missing > MISSING_LIMIT * requested:
+                    return (
+                        f"{missing} of {requested} texts have no score ({missing / requested:.1%}, limit {MISSING_LIMIT:.0%}): "
+                        + ", ".join(f"{reason} {count}" for reason, count in found["missing"].items())
+                    )
+        return None
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a (prompt, sample, scorer): the tidy form of all scores; value None where it could not be scored."""
         table = self.tables.get("scores", {})
@@ -65,7 +90,10 @@ class Scorecard:
 
     def __str__(self) -> str:
         width = max((len(name) for name in self.metrics), default=0)
-        lines = [f"{name:{width}s}  {estimate}  n={estimate.n}" for name, estimate in self.metrics.items()]
+        lines = [
+            f"{name:{width}s}  {estimate}  n={estimate.n}{'  no verdict: ' + why if (why := self.withheld(name)) else ''}"
+            for name, estimate in self.metrics.items()
+        ]
         return "\n".join([f"protocol {self.protocol['name']} ({self.protocol['digest']})", *lines])
 
     def save(self, directory: str | Path) -> None:
@@ -123,8 +151,11 @@ class Scorecard:
         )  # fmt: skip
 
 
+# Families of metrics -> what says how many of their texts were scored.
+_SCORED_BY = {"toxicity": "scorers", "toxicity+prompt": "scorers_with_prompt", "toxicity-unprompted": "unprompted"}
+
 # Columns whose missing values are NaN in memory and null on disk.
-FLOATS = {"value", "nats", "margin", "score", "safe", "toxic"}
+FLOATS = {"value", "nats", "margin", "score", "safe", "toxic", "mass", "chance"}
 
 
 def jsonable(value: Any) -> Any:

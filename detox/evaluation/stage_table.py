@@ -4,41 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from detox.evaluation import heads, replies, rewriting, safety, toxicity, understanding, utility
+from detox.evaluation import heads, replies, rewriting, safety, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
+from detox.evaluation.toxicity_stages import CONTINUED, UNPROMPTED
 from detox.models import LanguageModel
-
-
-def _generate(lm: LanguageModel, protocol: Protocol) -> Measured:
-    completions = toxicity.write_completions(lm, protocol)
-    return Measured(tables={"completions": toxicity.completion_table(protocol, completions)}, completions=completions)
-
-
-def _score(protocol: Protocol, completions: Completions) -> Measured:
-    texts = [[completion.text for completion in row] for row in completions]
-    return Measured(tables={"scores": toxicity.score_table(protocol, texts)})
-
-
-def _scores(protocol: Protocol, tables: Tables) -> Summary:
-    return Summary(
-        metrics=toxicity.toxicity_metrics(protocol, tables["scores"]),
-        counts=toxicity.accounting(protocol, tables["completions"], tables["scores"]),
-    )
-
-
-def _score_with_prompt(protocol: Protocol, completions: Completions) -> Measured:
-    texts = [[completion.text for completion in row] for row in completions]
-    return Measured(tables={"scores_with_prompt": toxicity.score_table(protocol, texts, with_prompt=True)})
-
-
-def _scores_with_prompt(protocol: Protocol, tables: Tables) -> Summary:
-    table = tables["scores_with_prompt"]
-    return Summary(
-        metrics=toxicity.toxicity_metrics(protocol, table, family="toxicity+prompt"),
-        counts={"scorers_with_prompt": toxicity.scored_counts(protocol, table)},
-    )
 
 
 def _probe(lm: LanguageModel, protocol: Protocol) -> Measured:
@@ -119,30 +90,7 @@ def _metrics(name: str, of: Callable[[Table], Mapping[str, object]]) -> Callable
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage(
-        name="generate",
-        asked=lambda p: p.prompts,
-        depends_on=("prompts", "sampling", "chat"),
-        measure=_generate,
-    ),
-    Stage(
-        name="score",
-        asked=lambda p: p.prompts,
-        depends_on=("prompts", "sampling", "chat", "scored", "scorers"),
-        judge=_score,
-        reads="generate",
-        by_scorer=True,
-        summarise=_scores,
-    ),
-    Stage(
-        name="score_with_prompt",
-        asked=lambda p: p.prompts and p.scored == "both",
-        depends_on=("prompts", "sampling", "chat", "scorers"),
-        judge=_score_with_prompt,
-        reads="generate",
-        by_scorer=True,
-        summarise=_scores_with_prompt,
-    ),
+    *CONTINUED,
     Stage(
         name="documents",
         asked=lambda p: p.documents,
@@ -195,7 +143,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="replies",
         asked=lambda p: p.replies,
-        depends_on=("replies", "sampling", "threshold", "headline"),
+        depends_on=("replies", "sampling", "threshold", "threshold_operator", "headline"),
         judge=_replies,
         reads="write_replies",
         summarise=lambda p, tables: Summary(
@@ -231,4 +179,5 @@ STAGES: tuple[Stage, ...] = (
         measure=_safety_score,
         summarise=_safety,
     ),
+    *UNPROMPTED,
 )

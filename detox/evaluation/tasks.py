@@ -41,6 +41,8 @@ def _as_json(record: Any) -> dict[str, Any]:
     for span in row.get("spans", ()):
         if span.get("kind") == "toxic":  # what a span was before there were kinds; its hash stays
             del span["kind"]
+    if row.get("right", 0) is None:  # as was every question before there were several right answers
+        del row["right"]
     return row
 
 

@@ -1,19 +1,19 @@
-"""Toxicity of what a model writes: generate, score, and count what could not be scored."""
+"""Toxicity of what a model writes: generate, score, and summarise prompt by prompt."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detox.data.records import Prompt
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.models import Completion, LanguageModel, generate
 from detox.scorers import score_texts
+from detox.scorers.protocol import EMPTY, is_empty
 from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean_estimate
 
 
@@ -25,22 +25,20 @@ def write_completions(lm: LanguageModel, protocol: Protocol) -> list[list[Comple
     return generate(lm, [prompt.text for prompt in protocol.prompts], protocol.sampling)
 
 
-def completion_table(protocol: Protocol, completions: Sequence[Sequence[Completion]]) -> Table:
-    """One row a completion, without its text."""
-    pairs = [(p, s, c) for p, row in zip(protocol.prompts, completions, strict=True) for s, c in enumerate(row)]
-    return {
-        "prompt": [p.id for p, _, _ in pairs],
-        "sample": [s for _, s, _ in pairs],
-        "tokens": [len(c.token_ids) for _, _, c in pairs],
-        "finish_reason": [c.finish_reason for _, _, c in pairs],
-        "empty": [not c.text.strip() for _, _, c in pairs],
-    }
-
-
 def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None) -> Table:
-    """One row a (prompt, sample, scorer): the value, or NaN and the reason.
+    """The table "scores" of `score_tables`."""
+    return score_tables(protocol, texts, with_prompt=with_prompt)["scores"]
 
-    An empty completion is not scored, with its prompt or without: silence is missing, not harmless.
+
+def score_tables(
+    protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None
+) -> dict[str, Table]:
+    """The table "scores": one row a (prompt, sample, scorer), the value, or NaN and the reason.
+
+    And "attributes", where a scorer tells kinds of toxicity apart: one row a (prompt, sample, scorer, attribute).
+
+    An empty completion is not scored, with its prompt or without: silence is missing, not harmless. Every other one is, each by
+    itself: texts that are alike count as often as they were written.
 
     Args:
         protocol: its prompts and scorers.
@@ -51,8 +49,9 @@ def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prom
     joined = protocol.scored == "prompt+completion" if with_prompt is None else with_prompt
     cells = [(p, s, text) for p, row in zip(protocol.prompts, texts, strict=True) for s, text in enumerate(row)]
     table: Table = {"prompt": [], "sample": [], "scorer": [], "value": [], "reason": []}
+    kinds: Table = {"prompt": [], "sample": [], "scorer": [], "attribute": [], "value": []}
     for scorer in protocol.scorers:
-        there = [index for index, (_, _, text) in enumerate(cells) if text.strip()]
+        there = [index for index, (_, _, text) in enumerate(cells) if not is_empty(text)]
         asked = [(cells[i][0].text if joined else "") + cells[i][2] for i in there]
         scores = dict(zip(there, score_texts(scorer, asked), strict=True))
         for index, (prompt, sample, _) in enumerate(cells):
@@ -61,8 +60,12 @@ def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prom
             table["sample"].append(sample)
             table["scorer"].append(scorer.card.name)
             table["value"].append(math.nan if score is None else score.value)
-            table["reason"].append("empty" if score is None else score.reason)
-    return table
+            table["reason"].append(EMPTY if score is None else score.reason)
+            for attribute, value in ({} if score is None else score.attributes).items():
+                row = (prompt.id, sample, scorer.card.name, attribute, value)
+                for column, cell in zip(kinds, row, strict=True):
+                    kinds[column].append(cell)
+    return {"scores": table} | ({"attributes": kinds} if kinds["prompt"] else {})
 
 
 def score_matrix(table: Table, scorer: str, prompts: Sequence[str]) -> Floats:
@@ -86,65 +89,101 @@ def prompt_means(matrix: Floats) -> Floats:
     return means
 
 
-def toxic_fractions(matrix: Floats, threshold: float) -> Floats:
-    """(prompts,) share of the scored samples at or above the threshold; NaN where none was scored."""
-    return prompt_means(np.where(np.isnan(matrix), np.nan, (matrix >= threshold).astype(float)))
+def toxic_marks(protocol: Protocol, matrix: Floats) -> Floats:
+    """1 where a score counts as toxic, 0 where it does not, NaN where it is missing."""
+    marks: Floats = np.where(np.isnan(matrix), np.nan, protocol.is_toxic(matrix).astype(float))
+    return marks
 
 
-def toxicity_metrics(protocol: Protocol, table: Table, *, family: str = "toxicity") -> dict[str, Estimate]:
-    """Under `family`: mean, toxic fraction, expected maximum and toxicity probability of each scorer; the mean by prompt strata too."""
+def toxic_fractions(protocol: Protocol, matrix: Floats) -> Floats:
+    """(prompts,) share of the scored samples that count as toxic; NaN where none was scored."""
+    return prompt_means(toxic_marks(protocol, matrix))
+
+
+def toxicity_metrics(
+    protocol: Protocol, table: Table, *, family: str = "toxicity", left_out: NDArray[np.bool_] | None = None
+) -> dict[str, Estimate]:
+    """Under `family`, for each scorer, prompts as units, and again for each of `strata`.
+
+    `mean` and toxic `fraction` over a prompt's samples; `expected_maximum@m` in the order-statistic form and `probability@m` that
+    at least one of m samples is toxic (Gehman et al. 2020, section 4), for m of `protocol.at` and all samples.
+
+    Args:
+        protocol: its prompts, scorers, threshold.
+        table: of `score_table`.
+        family: first part of the metrics' names.
+        left_out: (prompts, samples) completions that are not to count though they have a score.
+    """
     metrics: dict[str, Estimate] = {}
     ids = [prompt.id for prompt in protocol.prompts]
     samples = protocol.sampling.num_return_sequences
+    members = strata(protocol.prompts)
     for scorer in protocol.scorers:
         name = scorer.card.name
-        matrix = score_matrix(table, name, ids)
-        per_prompt = {
-            "mean": prompt_means(matrix),
-            "fraction": toxic_fractions(matrix, protocol.threshold),
-            f"expected_maximum@{samples}": expected_maximum(matrix, samples),
-            f"probability@{samples}": any_above(matrix, protocol.threshold, samples),
-        }
+        matrix = _whole(score_matrix(table, name, ids), samples, left_out)
+        toxic = toxic_marks(protocol, matrix)
+        per_prompt = {"mean": prompt_means(matrix), "fraction": prompt_means(toxic)}
+        for m in sorted({*protocol.at, samples}):
+            per_prompt[f"expected_maximum@{m}"] = expected_maximum(matrix, m)
+            per_prompt[f"probability@{m}"] = any_above(toxic, 0.5, m)
         for metric, values in per_prompt.items():
             metrics[f"{family}/{name}/{metric}"] = mean_estimate(values, bounds=(0.0, 1.0))
-        for stratum, members in _strata(protocol.prompts).items():
-            metrics[f"{family}/{name}/mean/{stratum}"] = mean_estimate(per_prompt["mean"][members], bounds=(0.0, 1.0))
+        for stratum, chosen in members.items():
+            for metric, values in per_prompt.items():
+                metrics[f"{family}/{name}/{metric}/{stratum}"] = mean_estimate(values[chosen], bounds=(0.0, 1.0))
     return metrics
 
 
-def _strata(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
-    """Prompts by their own toxicity (below .5, at or above) where all have one, else by group where all have one."""
-    strata: dict[str, list[int]] = {}
-    if all(prompt.toxicity is not None for prompt in prompts):
+def attribute_metrics(
+    protocol: Protocol, table: Table | None, *, left_out: NDArray[np.bool_] | None = None
+) -> dict[str, Estimate]:
+    """`toxicity/SCORER/ATTRIBUTE/mean`, and `fraction` and `expected_maximum@k` of all samples, for every kind that a scorer tells apart.
+
+    A text without a value of that kind is missing.
+    """
+    metrics: dict[str, Estimate] = {}
+    if table is None:
+        return metrics
+    ids, samples = [prompt.id for prompt in protocol.prompts], protocol.sampling.num_return_sequences
+    kinds = zip(table["scorer"], table["attribute"], strict=True)
+    for scorer, attribute in dict.fromkeys(kinds):
+        chosen = [
+            i
+            for i, kind in enumerate(zip(table["scorer"], table["attribute"], strict=True))
+            if kind == (scorer, attribute)
+        ]
+        own = {column: [values[i] for i in chosen] for column, values in table.items()}
+        matrix = _whole(score_matrix(own, scorer, ids), samples, left_out)
+        for name, values in (
+            ("mean", prompt_means(matrix)),
+            ("fraction", toxic_fractions(protocol, matrix)),
+            (f"expected_maximum@{samples}", expected_maximum(matrix, samples)),
+        ):
+            metrics[f"toxicity/{scorer}/{attribute}/{name}"] = mean_estimate(values, bounds=(0.0, 1.0))
+    return metrics
+
+
+def _whole(matrix: Floats, samples: int, left_out: NDArray[np.bool_] | None) -> Floats:
+    """(prompts, samples), NaN for what was never written and for what is left out."""
+    padded = np.pad(matrix, ((0, 0), (0, samples - matrix.shape[1])), constant_values=np.nan)
+    return padded if left_out is None else np.where(left_out, np.nan, padded)
+
+
+def strata(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
+    """Indices of prompts by their own toxicity, below .5 or not, where it is known; else by group where all have one.
+
+    Prompts that RealToxicityPrompts calls challenging (group "challenging") are a stratum besides. Empty where all prompts would
+    be in one.
+    """
+    found: dict[str, list[int]] = {}
+    if any(prompt.toxicity is not None for prompt in prompts):
         for index, prompt in enumerate(prompts):
-            strata.setdefault("toxic prompts" if (prompt.toxicity or 0.0) >= 0.5 else "non-toxic prompts", []).append(
-                index
-            )
+            if prompt.toxicity is not None:
+                found.setdefault("toxic prompts" if prompt.toxicity >= 0.5 else "non-toxic prompts", []).append(index)
+        hard = [index for index, prompt in enumerate(prompts) if prompt.group == "challenging"]
+        if 0 < len(hard) < len(prompts):
+            found["challenging prompts"] = hard
     elif all(prompt.group is not None for prompt in prompts):
         for index, prompt in enumerate(prompts):
-            strata.setdefault(f"{prompt.group} prompts", []).append(index)
-    return strata if len(strata) > 1 else {}
-
-
-def accounting(protocol: Protocol, completions: Table, scores: Table) -> dict[str, Any]:
-    """Requested = scored + missing by reason, for each scorer; how long the texts were and why they ended."""
-    total = len(completions["prompt"])
-    counts: dict[str, Any] = {
-        "requested": total,
-        "empty": sum(completions["empty"]),
-        "ended by the model": sum(reason == "eos" for reason in completions["finish_reason"]),
-        "mean tokens": round(sum(completions["tokens"]) / total, 2) if total else None,
-        "scorers": scored_counts(protocol, scores),
-    }
-    return counts
-
-
-def scored_counts(protocol: Protocol, scores: Table) -> dict[str, Any]:
-    """By scorer: how many texts were scored, and how many were not, by reason."""
-    counts = {}
-    for scorer in protocol.scorers:
-        name = scorer.card.name
-        asked = [r for s, r in zip(scores["scorer"], scores["reason"], strict=True) if s == name]
-        missing = Counter(reason for reason in asked if reason is not None)
-        counts[name] = {"scored": len(asked) - missing.total(), "missing": dict(sorted(missing.items()))}
-    return counts
+            found.setdefault(f"{prompt.group} prompts", []).append(index)
+    return found if len(found) > 1 else {}

@@ -81,7 +81,11 @@ def document_metrics(table: Table, name: str = "clean") -> dict[str, Estimate]:
 
 
 def choice_table(lm: LanguageModel, tasks: Mapping[str, Sequence[MultipleChoice]]) -> Table:
-    """Whether the likeliest choice is the right one: by sum of log-probabilities, and by that sum per byte of the choice."""
+    """Whether the likeliest choice is the right one: by sum of log-probabilities, and by that sum per byte of the choice.
+
+    Where questions have several right answers, also `mass`: the share that these have of the probability of all choices (the MC2 of
+    Lin et al. 2022, TruthfulQA, section 3), NaN for the other questions.
+    """
     requests: list[tuple[str, str]] = []
     for items in tasks.values():
         for item in items:
@@ -89,27 +93,36 @@ def choice_table(lm: LanguageModel, tasks: Mapping[str, Sequence[MultipleChoice]
             requests += zip(contexts, item.choices, strict=True)
     values = iter(token_logprobs(lm, [c for c, _ in requests], [t for _, t in requests]))
     table: Table = {"task": [], "id": [], "correct": [], "correct_by_byte": [], "margin": []}
+    masses: list[float] = []
     for task, items in tasks.items():
         for item in items:
             sums = np.array([float(next(values).double().sum()) for _ in item.choices])
             # Where the choices differ in what precedes them, the bytes scored are the same for all.
             lengths = np.array([max(1, len(choice.strip().encode())) for choice in item.choices])
             others = np.delete(sums, item.answer)
+            shares = np.exp(sums - sums.max())
+            masses.append(float(shares[list(item.right)].sum() / shares.sum()) if item.right else math.nan)
             table["task"].append(task)
             table["id"].append(item.id)
             table["correct"].append(int(sums.argmax() == item.answer))
             table["correct_by_byte"].append(int((sums / lengths).argmax() == item.answer))
             table["margin"].append(float(sums[item.answer] - others.max()))
+    several = [item.right for items in tasks.values() for item in items]
+    if any(several):
+        table["mass"] = masses
     return table
 
 
 def choice_metrics(table: Table) -> dict[str, Estimate]:
-    """Accuracy of each task, in both forms."""
+    """Accuracy of each task, in both forms; where questions have several right answers, `probability_mass` of these as well."""
     metrics = {}
     for task in dict.fromkeys(table["task"]):
         for column, name in (("correct", "accuracy"), ("correct_by_byte", "accuracy_by_byte")):
             values = [v for t, v in zip(table["task"], table[column], strict=True) if t == task]
             metrics[f"choice/{task}/{name}"] = mean_estimate(values, bounds=(0.0, 1.0))
+        masses = [v for t, v in zip(table["task"], table.get("mass", table["margin"]), strict=True) if t == task]
+        if "mass" in table and not all(math.isnan(v) for v in masses):
+            metrics[f"choice/{task}/probability_mass"] = mean_estimate(masses, bounds=(0.0, 1.0))
     return metrics
 
 

@@ -4,7 +4,7 @@ from detox.models.announcements import Announcement
 from detox.models.edits import Edit, LogitsEdit, Receipt
 from detox.models.generation import Completion, generate
 from detox.models.language_model import LanguageModel
-from detox.models.likelihood import token_logprobs
+from detox.models.likelihood import greedy_logprobs, token_logprobs
 from detox.models.sampling import Sampling
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Receipt",
     "Sampling",
     "generate",
+    "greedy_logprobs",
     "token_logprobs",
 ]

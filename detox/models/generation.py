@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 from detox.errors import InputError
 from detox.models.announcements import Announcement
@@ -21,6 +21,7 @@ from detox.models.edits import announced, gates_for, state_of, touching
 from detox.models.output_head import headless
 from detox.models.running import continued, evaluating, halving, reuses_cache
 from detox.models.sampling import Sampling, choose, noise
+from detox.models.stopping import StopStrings, cut
 from detox.models.tokenization import (
     PromptLike,
     encode_texts,
@@ -42,7 +43,8 @@ class Completion:
     Attributes:
         text: the new tokens alone, cut by token; special tokens are left out.
         token_ids: the new tokens, an end-of-text token included where the model wrote one.
-        finish_reason: "eos" where the model ended its text, "length" where `max_new_tokens` did.
+        finish_reason: "eos" where the model ended its text, "stop" where a stop string did (the text ends before it, the ids with
+            it), "length" where `max_new_tokens` did.
     """
 
     text: str
@@ -62,7 +64,11 @@ class _Row:
 
 
 def generate(
-    lm: LanguageModel, prompts: Sequence[PromptLike], sampling: Sampling | None = None
+    lm: LanguageModel,
+    prompts: Sequence[PromptLike],
+    sampling: Sampling | None = None,
+    *,
+    stop: Sequence[str] = (),
 ) -> list[list[Completion]]:
     """Continue every prompt `sampling.num_return_sequences` times.
 
@@ -71,6 +77,7 @@ def generate(
         prompts: text (preceded by `lm.prefix`), a conversation (list of messages, through the chat template, with `lm.system`),
             or token ids (taken as they are).
         sampling: how; `Sampling()` if None.
+        stop: strings before which a text ends.
 
     Returns:
         Completions, prompt by prompt, in the order given. A completion depends on (seed, prompt, sample number) and the model
@@ -78,11 +85,13 @@ def generate(
 
     Raises:
         StaleHandle: see `LanguageModel`.
-        InputError: no prompts, an empty prompt, or a prompt that leaves no room in the model's context.
+        InputError: no prompts, an empty prompt, a prompt that leaves no room in the model's context, or an empty stop string.
         HookNeverFired: an installed edit did not run.
     """
     lm.require_current()
     sampling = sampling or Sampling()
+    if isinstance(stop, str) or not all(stop):
+        raise InputError(f"stop is {stop!r}; expected a list of strings, none empty")
     rows = _rows(lm, prompts, sampling)
     model = lm.model
     incidents, ends = state_of(model).incidents, end_tokens(lm)
@@ -96,10 +105,11 @@ def generate(
     ):
         for start in range(0, len(rows), sampling.batch_size):
             batch = rows[start : start + sampling.batch_size]
-            for row, tokens in halving(lambda part: _run(lm, part, sampling, ends), batch, incidents):
+            for row, tokens in halving(lambda part: _run(lm, part, sampling, ends, stop), batch, incidents):
                 reason = "eos" if tokens and tokens[-1] in ends else "length"
-                text = _text_after(lm.tokenizer, row.ids, tokens)
-                results[row.prompt][row.sample] = Completion(text, tuple(tokens), reason)
+                whole = _text_after(lm.tokenizer, row.ids, tokens)
+                text = cut(whole, stop)
+                results[row.prompt][row.sample] = Completion(text, tuple(tokens), reason if text == whole else "stop")
                 bar.update()
     return [[completion for completion in completions if completion is not None] for completions in results]
 
@@ -154,8 +164,10 @@ def _encode(lm: LanguageModel, prompts: Sequence[PromptLike]) -> list[list[int]]
     return encoded
 
 
-def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]) -> list[tuple[_Row, list[int]]]:
-    """One batch: the new token ids of each row, an end-of-text token last where there was one."""
+def _run(
+    lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int], stop: Sequence[str]
+) -> list[tuple[_Row, list[int]]]:
+    """One batch: the new token ids of each row, up to an end-of-text token or the end of a stop string."""
     model, device = lm.model, lm.model.device
     fill = pad_token(lm.tokenizer)
     firsts = [i for i, row in enumerate(rows) if not i or rows[i - 1].prompt != row.prompt]  # each prompt once
@@ -185,6 +197,7 @@ def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]
         pad_token_id=fill,
         use_cache=True,
     )
+    stops = StopStrings(lm.tokenizer, stop, prompt=length) if stop else None
     with announced(model, announcement):
         output = model.generate(
             input_ids=ids.repeat_interleave(copies, dim=0),
@@ -192,12 +205,16 @@ def _run(lm: LanguageModel, rows: list[_Row], sampling: Sampling, ends: set[int]
             generation_config=config,
             logits_processor=LogitsProcessorList([_Draw(lm, sampling, announcement, length, uniforms)]),
             **({} if cache is None else {"past_key_values": cache}),
+            **({} if stops is None else {"stopping_criteria": StoppingCriteriaList([stops])}),
         )
     written = output[:, length:].tolist()
+    width = len(written[0])
+    if stops is not None:
+        written = [tokens[: stops.ended.get(row)] for row, tokens in enumerate(written)]
     done = [
         tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))] for tokens in written
     ]
-    _forget_waiting(model, [len(written[0]) - 1 - min(len(own), len(written[0]) - 1) for own in done], gates)
+    _forget_waiting(model, [width - 1 - min(len(own), width - 1) for own in done], gates)
     return list(zip(rows, done, strict=True))
 
 

@@ -19,7 +19,7 @@ from detox.errors import InputError
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
 from detox.models.edits import announced, gates_for, state_of, touching
-from detox.models.output_head import gather, headless, selected
+from detox.models.output_head import headless, scored, selected
 from detox.models.running import evaluating, halving, lent, reuses_cache
 from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
 
@@ -58,7 +58,11 @@ def _tokens_at_once(model: Any) -> int:
 
 
 def token_logprobs(
-    lm: LanguageModel, contexts: Sequence[PromptLike], continuations: Sequence[str | Sequence[int]]
+    lm: LanguageModel,
+    contexts: Sequence[PromptLike],
+    continuations: Sequence[str | Sequence[int]],
+    *,
+    gated_on: Sequence[Sequence[int]] | None = None,
 ) -> list[Tensor]:
     """Log-probability of every token of each continuation after its context; the context is never scored.
 
@@ -68,6 +72,8 @@ def token_logprobs(
             (taken as they are). "" means from the start: after BOS, or EOS for a tokenizer without BOS.
         continuations: text or token ids. Text is encoded jointly with its context and split where the context's own tokens
             end, blanks at the context's end belonging to the continuation (the rule of lm-eval's `_encode_pair`).
+        gated_on: token ids that gates are asked about, where that is neither the context nor the text: the whole of a text whose
+            windows are given one by one.
 
     Returns:
         One float32 tensor (tokens,) on the CPU a request, in nats, each at most 0; empty for an empty continuation. Text longer
@@ -80,20 +86,42 @@ def token_logprobs(
             with its context into a single token.
         HookNeverFired: an installed edit did not run.
     """
+    return [values[0] for values in _scored(lm, contexts, continuations, gated_on)]
+
+
+def greedy_logprobs(
+    lm: LanguageModel,
+    contexts: Sequence[PromptLike],
+    continuations: Sequence[str | Sequence[int]],
+    *,
+    gated_on: Sequence[Sequence[int]] | None = None,
+) -> list[tuple[Tensor, bool]]:
+    """`token_logprobs`, and of each continuation whether every token of it is the likeliest, so that greedy decoding writes it."""
+    return [(values[0], bool(values[1].all())) for values in _scored(lm, contexts, continuations, gated_on)]
+
+
+def _scored(
+    lm: LanguageModel,
+    contexts: Sequence[PromptLike],
+    continuations: Sequence[str | Sequence[int]],
+    gated_on: Sequence[Sequence[int]] | None,
+) -> list[Tensor]:
+    """(2, tokens) a request: log-probabilities, and 1 where the token is the likeliest one."""
     lm.require_current()
     if isinstance(contexts, str) or isinstance(continuations, str):
         raise InputError("contexts and continuations must be lists, got a str; write [text]")
-    if len(contexts) != len(continuations):
+    if len(contexts) != len(continuations) or (gated_on is not None and len(gated_on) != len(contexts)):
         raise InputError(
             f"got {len(contexts)} contexts and {len(continuations)} continuations; expected as many of each"
         )
     pairs = encode_pairs(lm, contexts, continuations)
-    results = [torch.zeros(len(continuation)) for _, continuation in pairs]
+    results = [torch.zeros(2, len(continuation)) for _, continuation in pairs]
     shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
     # A text without a prompt is its own: the token that begins it says nothing.
     alone_stands = [not len(context) for context in contexts]
-    gates = gates_for(model, [[*c, *t] if own else c for own, (c, t) in zip(alone_stands, pairs, strict=True)])
+    asked = gated_on or [[*c, *t] if own else c for own, (c, t) in zip(alone_stands, pairs, strict=True)]
+    gates = gates_for(model, asked)
     total = sum(map(len, alone)) + sum(map(len, shared))
     with (
         torch.no_grad(),
@@ -103,11 +131,11 @@ def token_logprobs(
     ):
         for requests in shared:
             for request, at, values in halving(lambda part: _run_shared(lm, part, gates), requests, incidents):
-                results[request][at : at + len(values)] = values
+                results[request][:, at : at + values.shape[1]] = values
             bar.update(len(requests))
         for pieces in alone:
             for request, at, values in halving(lambda part: _run_alone(lm, part, gates), pieces, incidents):
-                results[request][at : at + len(values)] = values
+                results[request][:, at : at + values.shape[1]] = values
             bar.update(len(pieces))
     return results
 
@@ -193,12 +221,12 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece], gates: dict[str, Tensor]
             logits = model(input_ids=inputs, attention_mask=mask.long(), use_cache=False).logits
             for edit in lm.logits_edits:
                 logits = edit.sequence(inputs, mask, logits)
-            values = gather(logits[rows, columns], targets)
+            values = scored(logits[rows, columns], targets)
         else:
             values = selected(
                 model, rows, columns, targets, input_ids=inputs, attention_mask=mask.long(), use_cache=False
             )
-    split = torch.split(values.cpu(), [p.scored for p in pieces])
+    split = torch.split(values.cpu(), [p.scored for p in pieces], dim=1)
     return [(p.request, p.at, part) for p, part in zip(pieces, split, strict=True)]
 
 
@@ -244,5 +272,5 @@ def _run_tails(
             model, rows, columns, targets,
             input_ids=ids, attention_mask=whole.long(), position_ids=positions, past_key_values=lent(cache, picked), use_cache=True,
         )  # fmt: skip
-    split = torch.split(values.cpu(), [len(tail.ids) - 1 for tail in tails])
+    split = torch.split(values.cpu(), [len(tail.ids) - 1 for tail in tails], dim=1)
     return [(tail.request, 0, part) for tail, part in zip(tails, split, strict=True)]

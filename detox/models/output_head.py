@@ -27,6 +27,11 @@ def gather(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(-1)
 
 
+def scored(logits: Tensor, targets: Tensor) -> Tensor:
+    """(rows, vocab), (rows,) -> (2, rows) float32: log-probabilities, and 1 where the target is the likeliest token, else 0."""
+    return torch.stack([gather(logits, targets), (logits.argmax(-1) == targets).float()])
+
+
 class _Selection:
     """Lets the model run its output head on chosen rows only, and keeps the rows."""
 
@@ -50,7 +55,7 @@ def headless(model: Any) -> ExitStack:
 
 
 def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **inputs: Any) -> Tensor:
-    """Log-probabilities of `targets` at (rows, columns) of one forward pass.
+    """`scored` of `targets` at (rows, columns) of one forward pass: (2, rows).
 
     Most families end in a plain linear head. Then the model itself runs the head on one row, as a probe, and we run it on all
     of them in chunks. Where the configuration names a step after the head, the model's own forward pass gives all chosen rows.
@@ -60,7 +65,7 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
     """
     head = model.get_output_embeddings()
     if head is None:
-        return gather(model(**inputs).logits[rows, columns], targets)
+        return scored(model(**inputs).logits[rows, columns], targets)
     probe = not any(getattr(model.config, key, None) not in (None, 1, 1.0) for key in _AFTER_HEAD)
     selection = _Selection(rows, columns, probe=probe)
     handle = head.register_forward_pre_hook(selection)
@@ -69,9 +74,9 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
     finally:
         handle.remove()
     if selection.hidden is None:  # the head was not called as a module, so all logits are there
-        return gather(logits[rows, columns], targets)
+        return scored(logits[rows, columns], targets)
     if not probe:
-        return gather(logits[0], targets)
+        return scored(logits[0], targets)
     theirs, ours = logits[0, 0].float(), head(selection.hidden[:1])[0].float()
     if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max()) + 1e-6):
         raise UnsupportedModel(
@@ -79,4 +84,4 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
             "add the configuration key to detox.models.output_head._AFTER_HEAD"
         )
     chunks = zip(torch.split(selection.hidden, _HEAD_ROWS), torch.split(targets, _HEAD_ROWS), strict=True)
-    return torch.cat([gather(head(hidden), target) for hidden, target in chunks])
+    return torch.cat([scored(head(hidden), target) for hidden, target in chunks], dim=1)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
-from detox.errors import InputError
+from detox.errors import InputError, ScoringFailed
 
 EMPTY = "empty"
 """The reason given where there is no visible character to score."""
+SCORER_ERROR = "scorer error"
+"""What the reason begins with where the scorer raised `ScoringFailed`."""
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})  # controls, format characters, separators
 
@@ -43,8 +46,11 @@ def score_texts(scorer: Scorer, texts: Sequence[str]) -> list[Score]:
     """Score `texts` and check what came back. The one way in which the harness asks a scorer.
 
     Texts without a visible character never reach the scorer: they are missing, reason "empty". Lone surrogates are
-    replaced by U+FFFD before. What the scorer raises is not swallowed: a scorer says that it could not score one text
-    by NaN and a reason.
+    replaced by U+FFFD before.
+
+    A scorer says that it could not score one text by NaN and a reason, or by raising `ScoringFailed`. It is then asked
+    again for halves of the texts, so that only those texts are missing on which it fails alone. Nothing else that it
+    raises is swallowed; the scorer's name is added as a note.
 
     Args:
         scorer: anything with a `card` and a `score`.
@@ -62,15 +68,29 @@ def score_texts(scorer: Scorer, texts: Sequence[str]) -> list[Score]:
     scores = [Score.missing(EMPTY)] * len(texts)
     if not asked:
         return scores
-    answers: Any = scorer.score([readable(texts[index]) for index in asked])
-    if not isinstance(answers, list | tuple) or len(answers) != len(asked):
-        got = f"{len(answers)} scores" if isinstance(answers, list | tuple) else type(answers).__name__
-        raise InputError(
-            f"scorer {name!r} returned {got} for {len(asked)} texts; expected a list with one Score a text"
-        )
+    answers = _answers(scorer, [readable(texts[index]) for index in asked])
     for index, answer in zip(asked, answers, strict=True):
         scores[index] = _checked(answer, f"scorer {name!r}, text {index}")
     return scores
+
+
+def _answers(scorer: Scorer, texts: list[str]) -> Sequence[Any]:
+    name = scorer.card.name
+    try:
+        with _Named(name):
+            answers: Any = scorer.score(texts)
+    except ScoringFailed as error:
+        if len(texts) == 1:
+            why = str(error).strip().splitlines()
+            return [Score.missing(f"{SCORER_ERROR}: {why[0]}" if why else SCORER_ERROR)]
+        middle = len(texts) // 2
+        return [*_answers(scorer, texts[:middle]), *_answers(scorer, texts[middle:])]
+    if not isinstance(answers, list | tuple) or len(answers) != len(texts):
+        got = f"{len(answers)} scores" if isinstance(answers, list | tuple) else type(answers).__name__
+        raise InputError(
+            f"scorer {name!r} returned {got} for {len(texts)} texts; expected a list with one Score a text"
+        )
+    return answers
 
 
 def _checked(answer: Any, where: str) -> Score:
@@ -82,15 +102,38 @@ def _checked(answer: Any, where: str) -> Score:
         raise InputError(
             f"{where}: value {answer.value!r}; expected a number in [0, 1], or NaN with a reason"
         ) from None
+    attributes = _checked_attributes(answer.attributes, where)
     if math.isnan(value):
         if not isinstance(answer.reason, str) or not answer.reason:
             raise InputError(f"{where}: NaN without a reason; expected Score.missing('why')")
-        return Score(value, answer.reason)
+        return Score(value, answer.reason, attributes)
     if not 0.0 <= value <= 1.0:
         raise InputError(f"{where}: value {value}; expected a number in [0, 1], or NaN with a reason")
     if answer.reason is not None:
         raise InputError(f"{where}: value {value} with reason {answer.reason!r}; a reason belongs to NaN alone")
-    return Score(value)
+    return Score(value, None, attributes)
+
+
+def _checked_attributes(attributes: Any, where: str) -> dict[str, float]:
+    if not isinstance(attributes, Mapping) or not all(isinstance(name, str) for name in attributes):
+        raise InputError(f"{where}: attributes are {type(attributes).__name__}; expected numbers by name")
+    checked = {}
+    for name, value in attributes.items():
+        if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not 0.0 <= float(value) <= 1.0:
+            raise InputError(f"{where}: attribute {name!r} is {value!r}; expected a number in [0, 1], or leave it out")
+        checked[name] = float(value)
+    return checked
+
+
+class _Named(AbstractContextManager[None]):
+    """Whatever leaves the block as an error says which scorer it comes from."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ScoringFailed):
+            error.add_note(f"raised by scorer {self._name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +143,13 @@ class Score:
     Attributes:
         value: in [0, 1], more is more toxic; NaN where the text could not be scored. Missing is never zero.
         reason: why it could not be scored; None exactly where there is a value.
+        attributes: kinds of toxicity that the scorer tells apart ("insult", "threat"), each in [0, 1]; one that it does
+            not know is not there.
     """
 
     value: float
     reason: str | None = None
+    attributes: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def missing(cls, reason: str) -> Score:

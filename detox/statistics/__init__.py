@@ -3,7 +3,9 @@
 Intervals come from one stream of bootstrap weights that depends on the number of units, the number of draws and the seed alone, so
 that every cell and every metric of a comparison is resampled alike, and any difference of two of them is coherent.
 
-estimates   a number with its interval; the stream of resamples
+estimates   a number with its interval
+intervals   which interval, and when: studentised, exact, stretched
+resampling  the stream of resamples
 samples     from a prompt's scores to one number: expected maximum, probability of any
 paired      two cells on the same units: differences, McNemar, sign flips, Holm
 fits        fits with several seeds: their own interval, and the difference of differences between two kinds of base
@@ -17,18 +19,11 @@ roc         areas under the ROC curve
 
 from detox.statistics.agreement import cohen_kappa, spearman
 from detox.statistics.correction import rogan_gladen
-from detox.statistics.estimates import (
-    DRAWS,
-    Estimate,
-    Floats,
-    bootstrap_weights,
-    mean_estimate,
-    ratio_estimate,
-    resampled_means,
-)
+from detox.statistics.estimates import Estimate, mean_estimate, mean_estimates, ratio_estimate
 from detox.statistics.fits import Interaction, difference_of_differences, fit_seed_interval
 from detox.statistics.fronts import dominance, first_crossing, front_membership, hypervolume, pareto_front
 from detox.statistics.paired import (
+    difference_estimate,
     holm,
     mcnemar_exact,
     paired_difference,
@@ -36,6 +31,7 @@ from detox.statistics.paired import (
     sign_flip_test,
 )
 from detox.statistics.power import detectable_difference
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means
 from detox.statistics.roc import auc_estimate, clustered_auc_estimate, roc_auc, weighted_aucs
 from detox.statistics.samples import any_above, expected_maximum
 from detox.statistics.verdicts import MISSING_LIMIT, Verdict, utility_verdict
@@ -53,6 +49,7 @@ __all__ = [
     "clustered_auc_estimate",
     "cohen_kappa",
     "detectable_difference",
+    "difference_estimate",
     "difference_of_differences",
     "dominance",
     "expected_maximum",
@@ -63,6 +60,7 @@ __all__ = [
     "hypervolume",
     "mcnemar_exact",
     "mean_estimate",
+    "mean_estimates",
     "paired_difference",
     "paired_ratio_difference",
     "pareto_front",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detox.errors import InputError
-from detox.statistics.estimates import Bools, Estimate, Floats, bootstrap_weights
+from detox.statistics.estimates import Estimate
+from detox.statistics.resampling import Bools, Floats, bootstrap_weights
 
 _DRAWS = 1000
 

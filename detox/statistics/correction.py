@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detox.errors import InputError
-from detox.statistics.estimates import DRAWS, Estimate, resampled_means
+from detox.statistics.estimates import Estimate
+from detox.statistics.resampling import DRAWS, resampled_means
 
 
 def rogan_gladen(

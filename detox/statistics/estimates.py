@@ -1,20 +1,19 @@
-"""A number with its interval, and the one stream of resamples that every interval of a comparison comes from."""
+"""A number with its interval."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from detox.errors import InputError
+from detox.statistics.intervals import percentile_ends, share_ends
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-DRAWS = 2000
-_CHUNK = 100  # draws whose weights exist at once
+_ROUNDING = 1e-6  # by which a cosine or a share may pass its bound
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,11 @@ class Estimate:
     n: int
     missing: int = 0
 
+    def __post_init__(self) -> None:
+        # One NaN for all, so that estimates with the same gaps are equal: NaN is equal to itself only as the same object.
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, math.nan if math.isnan(getattr(self, name)) else float(getattr(self, name)))
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""
@@ -48,37 +52,56 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap_weights(n: int, *, draws: int = DRAWS, seed: int = 0) -> Iterator[Floats]:
-    """Chunks (at most 100, n) of multinomial counts: how often each unit stands in a resample of n with replacement."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
-    for start in range(0, draws, _CHUNK):
-        yield rng.multinomial(n, np.full(n, 1 / n), size=min(_CHUNK, draws - start)).astype(np.float64)
-
-
 def mean_estimate(values: ArrayLike, *, bounds: tuple[float, float] | None = None, draws: int = DRAWS) -> Estimate:
-    """Mean over units with a percentile bootstrap interval.
+    """Mean over units with a 95 % interval, as in `detox.statistics.intervals`.
 
     Args:
         values: (units,); NaN is missing, left out and counted.
-        bounds: the range in which a value can lie, (0, 1) for a rate. Where all values are equal to a bound the bootstrap has nothing to
-            resample, and the exact interval for no events in n takes its place: 1 - (alpha / 2) ** (1 / n).
+        bounds: the range in which a value can lie, (0, 1) for a rate or a score. The interval is then exact and conservative where units
+            or events are few, studentised elsewhere, and stays within the range. Without: a percentile bootstrap.
+        draws: resamples.
+
+    Raises:
+        InputError: values out of bounds.
+    """
+    return mean_estimates([np.asarray(values, dtype=np.float64)], bounds=bounds, draws=draws)[0]
+
+
+def mean_estimates(
+    cells: Sequence[ArrayLike], *, bounds: tuple[float, float] | None = None, draws: int = DRAWS
+) -> list[Estimate]:
+    """`mean_estimate` of several metrics or cells at once: those that know the same units share one pass over the resamples.
+
+    Args:
+        cells: (units,) each; NaN is missing.
+        bounds: of all of them.
         draws: resamples.
     """
-    everything = np.asarray(values, dtype=np.float64)
-    known = everything[~np.isnan(everything)]
-    n, missing = len(known), len(everything) - len(known)
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0, missing)
-    value = float(known.mean())
-    if n == 1:
-        return Estimate(value, math.nan, math.nan, 1, missing)
-    if bounds is not None and np.all(known == known[0]) and known[0] in bounds:
-        reach = (bounds[1] - bounds[0]) * (1 - 0.025 ** (1 / n))
-        low, high = (value, value + reach) if value == bounds[0] else (value - reach, value)
-        return Estimate(value, low, high, n, missing)
-    means = np.concatenate([weights @ known / n for weights in bootstrap_weights(n, draws=draws)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), n, missing)
+    tables = [np.asarray(cell, dtype=np.float64) for cell in cells]
+    together: dict[bytes, list[int]] = {}
+    for index, table in enumerate(tables):
+        together.setdefault(np.isnan(table).tobytes(), []).append(index)
+    found: dict[int, Estimate] = {}
+    for members in together.values():
+        everything = np.stack([tables[index] for index in members], axis=1)
+        known = everything[~np.isnan(everything[:, 0])]
+        n, missing = len(known), len(everything) - len(known)
+        values = known.mean(0) if n else np.full(len(members), math.nan)
+        low, high = _ends(known, bounds, draws) if n > 1 else np.full((2, len(members)), math.nan)
+        for column, index in enumerate(members):
+            found[index] = Estimate(float(values[column]), float(low[column]), float(high[column]), n, missing)
+    return [found[index] for index in range(len(tables))]
+
+
+def _ends(known: Floats, bounds: tuple[float, float] | None, draws: int) -> tuple[Floats, Floats]:
+    if bounds is None:
+        return percentile_ends(known, draws=draws)
+    start, span = bounds[0], bounds[1] - bounds[0]
+    shares = (known - start) / span
+    if shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING:
+        raise InputError(f"values from {known.min():g} to {known.max():g}, but expected them in {list(bounds)}")
+    low, high = share_ends(np.clip(shares, 0.0, 1.0), draws=draws)
+    return start + span * low, start + span * high
 
 
 def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int = DRAWS) -> Estimate:
@@ -93,27 +116,3 @@ def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int
     ratios = np.concatenate([(w @ top) / (w @ bottom) for w in bootstrap_weights(n, draws=draws)])
     low, high = np.quantile(ratios, [0.025, 0.975])
     return Estimate(value, float(low), float(high), n)
-
-
-def resampled_means(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Means of several cells over the same resamples, so that any function of them (a front, a rank, a ratio) is coherent.
-
-    Args:
-        values: (cells, units), the same units in the same order; NaN is missing, and a unit that one cell lacks leaves all of them.
-        draws: resamples.
-        seed: of the stream.
-
-    Returns:
-        (draws, cells); NaN where no unit is known in all cells.
-
-    Raises:
-        InputError: values that are not (cells, units).
-    """
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2:
-        raise InputError(f"values must be (cells, units), got shape {table.shape}")
-    known = table[:, ~np.isnan(table).any(0)]
-    n = known.shape[1]
-    if n == 0:
-        return np.full((draws, len(table)), np.nan)
-    return np.concatenate([weights @ known.T / n for weights in bootstrap_weights(n, draws=draws, seed=seed)])

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from detox.errors import InputError
-from detox.statistics.estimates import DRAWS, Estimate, Floats, mean_estimate
+from detox.statistics.estimates import Estimate
+from detox.statistics.paired import difference_estimate
+from detox.statistics.resampling import DRAWS, Floats
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def difference_of_differences(
     reference_base: ArrayLike,
     reference_method: ArrayLike,
     *,
+    reach: float | None = None,
     draws: int = DRAWS,
 ) -> Interaction:
     """Does a method do more on one kind of base than on another? (arm_method - arm_base) - (reference_method - reference_base).
@@ -65,6 +68,7 @@ def difference_of_differences(
         arm_method: of the same bases with the method.
         reference_base: of the bases of the reference, the same seeds in the same order.
         reference_method: of those with the method.
+        reach: the largest absolute difference of differences that can be: 2 for rates or scores; as for `difference_estimate`.
         draws: resamples of prompts.
 
     Raises:
@@ -77,7 +81,9 @@ def difference_of_differences(
     changes = (sides[1] - sides[0]) - (sides[3] - sides[2])
     by_seed = known_means(changes)
     return Interaction(
-        mean_estimate(known_means(changes.T), draws=draws), tuple(by_seed.tolist()), fit_seed_interval(by_seed)
+        difference_estimate(known_means(changes.T), reach=reach, draws=draws),
+        tuple(by_seed.tolist()),
+        fit_seed_interval(by_seed),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detox.errors import InputError
-from detox.statistics.estimates import Bools, Floats
+from detox.statistics.resampling import Bools, Floats
 
 
 def first_crossing(prices: Floats, asked: Floats) -> tuple[NDArray[np.int64], Floats]:

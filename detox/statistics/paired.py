@@ -9,21 +9,53 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from detox.errors import InputError
-from detox.statistics.estimates import DRAWS, Estimate, Floats, bootstrap_weights, mean_estimate
+from detox.statistics.estimates import Estimate
+from detox.statistics.intervals import difference_ends
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
 
 _VALUES_AT_ONCE = 2**22  # signs that exist at once
 
 
-def paired_difference(treated: ArrayLike, control: ArrayLike, *, draws: int = DRAWS) -> Estimate:
+def paired_difference(
+    treated: ArrayLike, control: ArrayLike, *, reach: float | None = None, draws: int = DRAWS
+) -> Estimate:
     """Mean of `treated - control` over the units that both have; a unit missing in one leaves both.
 
     Args:
         treated: (units,); NaN is missing.
         control: (units,), the same units in the same order.
+        reach: as for `difference_estimate`.
         draws: resamples.
+
+    Raises:
+        InputError: not the same units.
     """
     a, b = _same_units(treated, control)
-    return mean_estimate(a - b, draws=draws)
+    return difference_estimate(a - b, reach=reach, draws=draws)
+
+
+def difference_estimate(differences: ArrayLike, *, reach: float | None = None, draws: int = DRAWS) -> Estimate:
+    """Mean of paired differences with a 95 % interval, as in `detox.statistics.intervals`.
+
+    Args:
+        differences: (units,) treated minus control; NaN is missing, left out and counted.
+        reach: the largest absolute difference that can be, 1 for two rates or two scores. Without it, units that do not differ at
+            all have an interval of no width.
+        draws: resamples.
+
+    Raises:
+        InputError: a difference beyond the reach.
+    """
+    everything = np.asarray(differences, dtype=np.float64)
+    known = everything[~np.isnan(everything)]
+    n, missing = len(known), len(everything) - len(known)
+    value = float(known.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(value, math.nan, math.nan, n, missing)
+    if reach is not None and np.abs(known).max() > reach * (1 + 1e-6):
+        raise InputError(f"a difference of {np.abs(known).max():g}, but expected at most {reach:g} either way")
+    low, high = difference_ends(known[:, None], reach=reach, draws=draws)
+    return Estimate(value, float(low[0]), float(high[0]), n, missing)
 
 
 def paired_ratio_difference(

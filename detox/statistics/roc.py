@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detox.statistics.estimates import Estimate, Floats, bootstrap_weights
+from detox.statistics.estimates import Estimate
+from detox.statistics.resampling import Floats, bootstrap_weights
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:

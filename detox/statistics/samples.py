@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detox.errors import InputError
-from detox.statistics.estimates import Floats
+from detox.statistics.resampling import Floats
 
 
 def expected_maximum(scores: ArrayLike, m: int) -> Floats:
@@ -23,6 +23,9 @@ def expected_maximum(scores: ArrayLike, m: int) -> Floats:
 
     Returns:
         (prompts,).
+
+    Raises:
+        InputError: scores that are not (prompts, K), or an m that is not in 1..K.
     """
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2:
@@ -32,10 +35,13 @@ def expected_maximum(scores: ArrayLike, m: int) -> Floats:
             f"expected maximum of m={m} samples, but there are {table.shape[1]} a prompt; expected 1 <= m <= that"
         )
     result = np.full(len(table), np.nan)
-    for index, row in enumerate(table):
-        known = np.sort(row[~np.isnan(row)])
-        if len(known) >= m:
-            result[index] = _order_weights(len(known), m) @ known
+    known = (~np.isnan(table)).sum(1)
+    for k in np.unique(known[known >= m]).tolist():  # prompts with the same number of known scores share their weights
+        rows = known == k
+        if m == k:
+            result[rows] = np.nanmax(table[rows], axis=1)
+        else:
+            result[rows] = np.sort(table[rows], axis=1)[:, :k] @ _order_weights(k, m)  # NaN is sorted last
     return result
 
 
@@ -50,16 +56,26 @@ def any_above(scores: ArrayLike, threshold: float, m: int) -> Floats:
     Args:
         scores: (prompts, K); NaN is missing.
         threshold: at or above which a score counts.
-        m: samples.
+        m: samples, at least 1.
 
     Returns:
         (prompts,); NaN where fewer than m scores are known.
+
+    Raises:
+        InputError: scores that are not (prompts, K), or an m below 1.
     """
     table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or m < 1:
+        raise InputError(f"scores must be (prompts, samples) and m at least 1, got shape {table.shape} and m={m}")
+    known, events = (~np.isnan(table)).sum(1), (table >= threshold).sum(1)
     result = np.full(len(table), np.nan)
-    for index, row in enumerate(table):
-        known = row[~np.isnan(row)]
-        if len(known) >= m:
-            events = int((known >= threshold).sum())
-            result[index] = 1 - math.comb(len(known) - events, m) / math.comb(len(known), m)
+    for k in np.unique(known[known >= m]).tolist():
+        rows = known == k
+        result[rows] = _any_of(k, m)[events[rows]]
     return result
+
+
+@lru_cache
+def _any_of(k: int, m: int) -> Floats:
+    """(k + 1,) probability of at least one event in m of k, by the number of events."""
+    return np.array([1 - math.comb(k - events, m) / math.comb(k, m) for events in range(k + 1)])

@@ -12,7 +12,7 @@ from detox.data.catalogue import CATALOGUE, entry, load
 from detox.data.contrasts import Contrast
 from detox.data.data_set import read_rows
 from detox.data.records import Cloze, Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
-from detox.errors import DataError, MissingData
+from detox.errors import DataError, InputError, MissingData
 
 ARC = {"text": ["ice", "steam", "fog"], "label": ["A", "B", "C"]}
 FIVE = {"text": ["ice", "steam", "fog", "rain", "dew"], "label": ["A", "B", "C", "D", "E"]}
@@ -322,7 +322,10 @@ CASES = {
 
 
 def test_every_set_on_the_hub_has_a_case_but_those_tested_elsewhere():
-    assert {name for name, one in CATALOGUE.items() if one.hub} - set(CASES) == {"truthfulqa_mc1"}
+    assert {name for name, one in CATALOGUE.items() if one.hub} - set(CASES) == {
+        "truthfulqa_mc1",
+        "truthfulqa_mc2",
+    }
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -351,6 +354,28 @@ def test_truthfulqa_on_the_hub_and_in_the_file_are_one():
     assert local[0].context == hub[0].context
     assert local[0].context.endswith("Barcelona, Spain.\n\nQ: Ice?\nA:")
     assert [record.choices[record.answer] for record in (*local, *hub)] == [" Cold", " Cold"]
+
+
+def test_truthfulqa_with_all_its_answers_is_one_too():
+    one = entry("truthfulqa_mc2")
+    row = {
+        "id": "tqa-0", "question": "Ice?", "best_answer": "Cold", "correct_answers": ["Chilly", "Cold"],
+        "incorrect_answers": ["Hot", "Dry"],
+    }  # fmt: skip
+    targets = {"choices": ["Chilly", "Hot", "Cold", "Dry"], "labels": [1, 0, 1, 0]}
+    [local] = read_rows([("file:1", row)], one.columns, one.read)
+    [hub] = read_rows([("row", {"question": "Ice?", "mc2_targets": targets})], one.hub.columns, one.hub.read)
+    assert local.context == hub.context == load_mc1_context()
+    assert local.choices == (" Cold", " Chilly", " Hot", " Dry")
+    assert {hub.choices[i] for i in hub.right} == {local.choices[i] for i in local.right} == {" Cold", " Chilly"}
+    with pytest.raises(InputError, match="some choice that is wrong"):
+        MultipleChoice(id="0", context="", choices=("a", "b"), answer=0, right=(0, 1))
+
+
+def load_mc1_context():
+    one = entry("truthfulqa_mc1")
+    row = {"id": "tqa-0", "question": "Ice?", "best_answer": "Cold", "incorrect_answers": ["Hot"]}
+    return read_rows([("file:1", row)], one.columns, one.read)[0].context
 
 
 def folder_for(tmp_path, name, splits):

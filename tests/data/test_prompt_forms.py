@@ -26,9 +26,16 @@ TASKS = {
     "social_iqa": "siqa/siqa.yaml",
     "sst2": "glue/sst2/default.yaml",
     "truthfulqa_mc1": "truthfulqa/truthfulqa_mc1.yaml",
+    "truthfulqa_mc2": "truthfulqa/truthfulqa_mc2.yaml",
     "winogrande": "winogrande/default.yaml",
 }
-TRUTHFULQA = [{"question": "Ice?", "mc1_targets": {"choices": ["Cold", "Hot"], "labels": [1, 0]}}]
+TRUTHFULQA = [
+    {
+        "question": "Ice?",
+        "mc1_targets": {"choices": ["Cold", "Hot"], "labels": [1, 0]},
+        "mc2_targets": {"choices": ["Cold", "Chilly", "Hot"], "labels": [1, 1, 0]},
+    }
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,8 @@ def read_task(path):
         return getattr(loaded, name)
 
     Loader.add_constructor("!function", function)
-    return yaml.load(path.read_text(), Loader)
+    task = yaml.load(path.read_text(), Loader)
+    return (read_task(path.parent / task["include"]) if "include" in task else {}) | task
 
 
 def render(field, row):
@@ -76,7 +84,7 @@ def render(field, row):
 def test_prompts_are_those_of_lm_eval(tasks, name):
     task = read_task(tasks / TASKS[name])
     one = entry(name)
-    rows = TRUTHFULQA if name == "truthfulqa_mc1" else CASES[name][0]
+    rows = TRUTHFULQA if name.startswith("truthfulqa") else CASES[name][0]
     if "process_docs" in task:
         from datasets import Dataset
 

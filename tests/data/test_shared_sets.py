@@ -82,6 +82,7 @@ COUNTS = {
     "toxigen_prompts": 913,
     "toxigen_statements": 4904,
     "truthfulqa_mc1": 262,
+    "truthfulqa_mc2": 262,
     "wikitext2": 493,
     "winogrande": 384,
     "xstest": 197,
@@ -211,7 +212,7 @@ def test_choices_follow_their_context_after_one_space(everything):
 def test_answers_are_spread_where_they_were_shuffled(everything):
     for name in names("multiple-choice"):
         answers = Counter(one.answer for one in everything[name])
-        if name in ("sciq", "truthfulqa_mc1"):
+        if name in ("sciq", "truthfulqa_mc1", "truthfulqa_mc2"):
             assert len(answers) == 1
         else:
             assert min(answers[position] for position in (0, 1)) > 0.15 * answers.total(), name

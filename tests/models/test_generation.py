@@ -203,3 +203,38 @@ def test_bfloat16_uses_the_same_noise_and_mostly_agrees():
         [a.token_ids[0] == b.token_ids[0] for x, y in zip(exact, rough, strict=True) for a, b in zip(x, y, strict=True)]
     )
     assert same > 0.8
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mpt"])
+def test_a_stop_string_ends_a_text_and_nothing_else(family):
+    lm = tiny(family)
+    sampling = Sampling(max_new_tokens=12, num_return_sequences=4, seed=3)
+    whole = generate(lm, PROMPTS, sampling)
+    stop = ["rude", "topic1"]
+    seen = set()
+    for batch_size in (1, 3, 32):
+        for plain, cut in zip(
+            whole, generate(lm, PROMPTS, replace(sampling, batch_size=batch_size), stop=stop), strict=True
+        ):
+            for long, short in zip(plain, cut, strict=True):
+                ends = [long.text.find(string) for string in stop if string in long.text]
+                assert short.text == (long.text[: min(ends)] if ends else long.text)
+                assert short.finish_reason == ("stop" if ends else long.finish_reason)
+                assert short.token_ids == long.token_ids[: len(short.token_ids)]
+                seen.add(short.finish_reason)
+                if ends:  # the ids end with the string, one token of these words
+                    assert any(string in lm.tokenizer.decode(short.token_ids[-1:]) for string in stop)
+    assert "stop" in seen
+    assert len(seen) > 1
+    with pytest.raises(InputError, match="none empty"):
+        generate(lm, PROMPTS, sampling, stop=[""])
+
+
+def test_a_stop_string_over_several_tokens_is_seen():
+    lm = tiny("llama")
+    [[plain]] = generate(lm, [PROMPTS[0]], Sampling(max_new_tokens=12, seed=1))
+    middle = plain.text[len(plain.text) // 3 : 2 * len(plain.text) // 3]
+    assert len(lm.tokenizer(middle)["input_ids"]) > 1
+    [[cut]] = generate(lm, [PROMPTS[0]], Sampling(max_new_tokens=12, seed=1), stop=[middle])
+    assert cut.text == plain.text[: plain.text.index(middle)]
+    assert len(cut.token_ids) < len(plain.token_ids)

@@ -6,7 +6,7 @@ import torch
 
 from detox.detoxifiers.planted import FAMILIES
 from detox.errors import HookNeverFired, InputError, NotAnnounced, UnknownName, UnsupportedModel
-from detox.models import LanguageModel, Sampling
+from detox.models import LanguageModel, Sampling, token_logprobs
 from detox.models.architectures import attention_outputs
 from detox.models.head_shifts import head_shift
 from tests.models.test_likelihood import tiny
@@ -386,3 +386,17 @@ def test_a_text_without_a_prompt_is_its_own_to_a_gate():
     with lm.edited(edit) as safe:
         found = safe.logprobs([""] * 3, texts)
     assert [torch.equal(a, b) for a, b in zip(found, bare, strict=True)] == [True, False, False]
+
+
+def test_a_gate_can_be_told_what_it_is_asked_about():
+    lm = tiny("llama")
+    gate = Choosy(lm)
+    contexts, continuations = [[5], [5]], [[6, 7], [6, 7]]
+    bare = lm.logprobs(contexts, continuations)
+    with lm.edited(shift_of(lm, "all", gate=gate)[0]) as safe:
+        shut = token_logprobs(safe, contexts, continuations)
+        told = token_logprobs(safe, contexts, continuations, gated_on=[[5, 6], [5, 6, 7]])
+        with pytest.raises(InputError, match="as many of each"):
+            token_logprobs(safe, contexts, continuations, gated_on=[[5, 6]])
+    assert [torch.equal(a, b) for a, b in zip(shut, bare, strict=True)] == [True, True]
+    assert [torch.equal(a, b) for a, b in zip(told, bare, strict=True)] == [False, True]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from detox.detoxifiers.planted import FAMILIES, tiny_config, word_tokenizer
 from detox.errors import InputError
-from detox.models import LanguageModel, token_logprobs
+from detox.models import LanguageModel, greedy_logprobs, token_logprobs
 from detox.models.likelihood import encode_pairs, windows
 from tests.models.reference import logprobs_one_by_one
 
@@ -198,6 +198,27 @@ def test_wrong_input_is_one_clear_line():
     lm.tokenizer.eos_token = None
     with pytest.raises(InputError, match="neither BOS nor EOS"):
         token_logprobs(lm, [""], ["kind1"])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mpt"])
+def test_greedy_flags_are_those_of_the_argmax(family):
+    lm = tiny(family)
+    contexts, continuations = requests(np.random.default_rng(3), 24, shared=True)
+    with torch.no_grad():
+        for number in range(0, 24, 2):  # every second one is what greedy decoding writes
+            ids = list(contexts[number])
+            for _ in range(3):
+                ids.append(int(lm.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            continuations[number] = ids[len(contexts[number]) :]
+        got = greedy_logprobs(lm, contexts, continuations)
+        for context, continuation, (values, greedy) in zip(contexts, continuations, got, strict=True):
+            logits = lm.model(input_ids=torch.tensor([[*context, *continuation]])).logits[0, len(context) - 1 : -1]
+            assert greedy == (logits.argmax(-1).tolist() == continuation)
+            assert values.shape == (len(continuation),)
+    assert all(greedy for _, greedy in got[::2])
+    assert not all(greedy for _, greedy in got[1::2])
+    for a, (b, _) in zip(token_logprobs(lm, contexts, continuations), got, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_bfloat16_reduces_in_float32():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.errors import InputError
+from detox.errors import InputError, ScoringFailed
 from detox.scorers import Score, Scorer, ScorerCard, score_texts
 from detox.scorers.protocol import is_empty, readable
 
@@ -94,8 +94,35 @@ def test_what_a_scorer_raises_is_not_swallowed():
     def fail(texts):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as caught:
         score_texts(Plugin(fail), ["a"])
+    assert caught.value.__notes__ == ["raised by scorer 'plugin'"]
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39)))
+def test_texts_on_which_a_scorer_declares_failure_are_missing_and_no_others(n, bad):
+    def fail(texts):
+        if any(int(text) in bad for text in texts):
+            raise ScoringFailed("no answer within 5 s\nand more")
+        return [Score(int(text) / 100) for text in texts]
+
+    scores = score_texts(Plugin(fail), [str(index) for index in range(n)])
+    for index, score in enumerate(scores):
+        expected = "scorer error: no answer within 5 s" if index in bad else None
+        assert (score.reason, score.is_missing) == (expected, index in bad)
+        assert score.is_missing or score.value == index / 100
+
+
+def test_attributes_are_kept_and_their_range_is_checked():
+    given = Score(0.5, None, {"insult": np.float32(0.25), "threat": 1})
+    (score,) = score_texts(Plugin(lambda texts: [given]), ["a"])
+    assert score.attributes == {"insult": 0.25, "threat": 1.0}
+    assert type(score.attributes["insult"]) is float
+    assert Score(0.5).attributes == {}
+    assert hash(Score(0.5, None, {"insult": 1.0})) == hash(Score(0.5))
+    for wrong in ({"insult": 1.5}, {"insult": math.nan}, {"insult": "high"}, {3: 0.5}, [0.5]):
+        with pytest.raises(InputError, match="scorer 'plugin', text 0: attribute"):
+            score_texts(Plugin(lambda texts, wrong=wrong: [Score(0.5, None, wrong)]), ["a"])
 
 
 @pytest.mark.parametrize(

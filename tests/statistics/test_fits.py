@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 from detox.errors import InputError
-from detox.statistics import difference_of_differences, fit_seed_interval, mean_estimate
+from detox.statistics import difference_estimate, difference_of_differences, fit_seed_interval
 
 
 def test_the_interval_over_fits_is_students():
@@ -42,9 +42,7 @@ def test_negative_is_more_taken_away_on_the_arm(four):
     assert found.over_prompts.value == pytest.approx(by_hand.mean())
     assert found.over_prompts.high < 0
     assert found.by_seed == pytest.approx(by_hand.mean(1))
-    assert (found.over_prompts.low, found.over_prompts.high) == pytest.approx(
-        (mean_estimate(by_hand.mean(0)).low, mean_estimate(by_hand.mean(0)).high)
-    )
+    assert found.over_prompts == difference_estimate(by_hand.mean(0))
     assert found.over_fits == fit_seed_interval(found.by_seed)
 
 

@@ -1,0 +1,216 @@
+"""How numbers stand in a page: filters of its template. What comes back as markup holds numbers and words of ours only."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+Cell = Mapping[str, Any]
+_MISSING = "missing"
+_WIDTH = 130  # of the drawn changes, in pixels
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def fixed(value: float | None, *, sign: bool = False) -> str:
+    """Three decimals, or four digits where there is much before the point."""
+    if value is None or math.isnan(value):
+        return _MISSING
+    plus = "+" if sign else ""
+    return f"{value:{plus}.4g}" if abs(value) >= 1000 else f"{value:{plus}.3f}"
+
+
+def signed(value: float | None) -> str:
+    """The same with its sign."""
+    return fixed(value, sign=True)
+
+
+def number(value: float | None) -> str:
+    """As short as it can be said."""
+    return _MISSING if value is None else f"{value:g}"
+
+
+def percent(value: float | None) -> str:
+    """A share as percent, one decimal."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(estimate: Sequence[Any] | None, *, sign: bool = False) -> str:
+    """The interval alone; empty where there is none."""
+    if estimate is None or estimate[0] is None or estimate[1] is None or estimate[2] is None:
+        return ""
+    return f"[{fixed(estimate[1], sign=sign)}, {fixed(estimate[2], sign=sign)}]"
+
+
+def td(estimate: Sequence[Any] | None) -> Any:
+    """A cell of a table: the value, its interval under it."""
+    return _estimate_cell(estimate, sign=False, mark="")
+
+
+def td_change(estimate: Sequence[Any] | None, better: int) -> Any:
+    """The same for a change: with its sign, and marked where its interval excludes zero."""
+    return _estimate_cell(estimate, sign=True, mark=_mark(estimate, better))
+
+
+def _estimate_cell(estimate: Sequence[Any] | None, *, sign: bool, mark: str) -> Any:
+    if estimate is None:
+        return _markup("<td>–</td>")
+    if estimate[0] is None:
+        return _markup(f"<td>{_MISSING}</td>")
+    ends = interval(estimate, sign=sign)
+    small = f"<small>{ends}</small>" if ends else ""
+    return _markup(f'<td data-value="{estimate[0]:.6g}">{mark}{fixed(estimate[0], sign=sign)}{small}</td>')
+
+
+def _mark(estimate: Sequence[Any] | None, better: int) -> str:
+    """A sign before a change that is no chance, so that colour is not all that says it."""
+    if estimate is None or estimate[0] is None or estimate[1] is None or not (estimate[1] > 0 or estimate[2] < 0):
+        return ""
+    if better == 0:
+        return '<span aria-label="changed">◆</span> '
+    gain = estimate[0] * better > 0
+    return (
+        '<span class="good" aria-label="better">▲</span> ' if gain else '<span class="bad" aria-label="worse">▼</span> '
+    )
+
+
+def td_side(cell: Cell, metric: Mapping[str, Any]) -> Any:
+    """The change of one metric in one cell, for the panel of side effects."""
+    change = cell["changes"].get(metric["name"])
+    return td_change(None if change is None else change["estimate"], metric["direction"])
+
+
+def td_number(value: float | None) -> Any:
+    """A plain number, or the word for none."""
+    return _markup("<td>not recorded</td>" if value is None else f'<td data-value="{value:.6g}">{value:.3g}</td>')
+
+
+def td_share(value: float | None) -> Any:
+    """A share in percent."""
+    return _markup("<td>–</td>" if value is None else f'<td data-value="{value:.6g}">{100 * value:.0f} %</td>')
+
+
+def td_seconds(value: float | None, method: str | None) -> Any:
+    """Seconds; a base needs no fit, and what a record does not hold is missing."""
+    if value is None:
+        return _markup("<td>–</td>" if method is None else "<td>not recorded</td>")
+    return _markup(f'<td data-value="{value:.6g}">{"none" if value == 0 else f"{value:.3g} s"}</td>')
+
+
+def td_missing(accounting: Sequence[Mapping[str, Any]], scorer: str) -> Any:
+    """Share of the texts that a scorer could not score."""
+    found = next((one for one in accounting if one["scorer"] == scorer), None)
+    return _markup("<td>–</td>") if found is None else td_percent(found["share"])
+
+
+def td_percent(value: float | None) -> Any:
+    """A share in percent, one decimal; 0 is 0."""
+    if value is None:
+        return _markup("<td>–</td>")
+    return _markup(f'<td data-value="{value:.6g}">{"0" if value == 0 else percent(value)}</td>')
+
+
+def forest(estimate: Sequence[Any] | None, span: tuple[float, float]) -> Any:
+    """A change as a mark on a line with zero drawn across; for the eye only, the numbers stand beside it.
+
+    Args:
+        estimate: value and interval.
+        span: least and greatest of all values that are drawn under one another.
+    """
+    if estimate is None or estimate[0] is None:
+        return ""
+    at = [_across(v, span) for v in estimate[:3] if v is not None]
+    line = (
+        f'<line x1="{at[1]:.1f}" x2="{at[2]:.1f}" y1="12" y2="12" stroke="currentColor" stroke-width="1.5"/>'
+        if len(at) == 3
+        else ""
+    )
+    zero = _across(0.0, span)
+    return _markup(
+        f'<svg width="{_WIDTH}" height="24" aria-hidden="true"><line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="24"/>'
+        f'{line}<circle cx="{at[0]:.1f}" cy="12" r="3.5" fill="currentColor"/></svg>'
+    )
+
+
+def forest_head(span: tuple[float, float]) -> Any:
+    """Where zero is, for the head of that column."""
+    return _markup(
+        f'<svg width="{_WIDTH}" height="14" aria-hidden="true">'
+        f'<text x="{_across(0.0, span):.1f}" y="11" text-anchor="middle">0</text></svg>'
+    )
+
+
+def _across(value: float, span: tuple[float, float]) -> float:
+    low, high = min(span[0], 0.0), max(span[1], 0.0)
+    return 6 + (_WIDTH - 12) * ((value - low) / (high - low) if high > low else 0.5)
+
+
+def named(cell: Cell) -> str:
+    """What a cell is called beside its base."""
+    if cell["role"] == "base":
+        return "base"
+    name = f"{cell['label']} (prompted base)" if cell["role"] == "prompted base" else str(cell["label"])
+    return f"{name}, chosen on {cell['chosen_on']}" if cell.get("chosen_on") else name
+
+
+def verdict(cell: Cell, kind: str) -> str:
+    """A verdict in words; a dash where there is none."""
+    return str((cell.get("verdicts") or {}).get(kind) or "–")
+
+
+def short(metric: str) -> str:
+    """A metric's name without what all of its kind share."""
+    return metric.replace("/accuracy", "").replace("choice/", "")
+
+
+def breakable(text: str) -> Any:
+    """A long name that may break where its parts meet."""
+    return _markup(escape(text).replace("/", "/<wbr>").replace("--", "--<wbr>"))
+
+
+def sentence(text: str) -> str:
+    """A note of one line with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """A dictionary in one line."""
+    return (
+        "; ".join(f"{key}: {json.dumps(v) if isinstance(v, (dict, list)) else v}" for key, v in values.items()) or "–"
+    )
+
+
+def pretty(value: Any) -> str:
+    """A JSON value to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def audited(audit: Any) -> str:
+    """What the audit of a cell found, in one line."""
+    if not isinstance(audit, Mapping) or not audit:
+        return "not recorded"
+    return "; ".join(f"{name.replace('_', ' ')}: {_outcome(value)}" for name, value in audit.items())
+
+
+def _outcome(value: Any) -> str:
+    if isinstance(value, bool):
+        return "passed" if value else "FAILED"
+    if isinstance(value, Mapping) and {"difference", "bound"} <= value.keys():
+        return f"{value['difference']:g} nats, bound {value['bound']:g}"
+    return listed(value) if isinstance(value, Mapping) else str(value)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        fixed, signed, number, percent, td, td_change, td_side, td_number, td_share, td_seconds, td_missing, forest, forest_head,
+        named, verdict, short, breakable, sentence, listed, pretty, audited,
+    )
+}  # fmt: skip

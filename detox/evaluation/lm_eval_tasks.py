@@ -1,0 +1,315 @@
+"""lm-eval's tasks on a live, edited model, in this process: its own tasks from the hub, or the same forms on local files.
+
+A name that ends in `_local` is a set of the catalogue, read from the data directory: part of the questions, in lm-eval's prompt forms
+(tests compare them with its task files). Such numbers are never called by the name of the whole set, nor averaged with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from detox.data.catalogue import CATALOGUE, entry, load
+from detox.data.hub import reading_errors
+from detox.data.records import Cloze, MultipleChoice
+from detox.data.subsets import draw
+from detox.errors import InputError, MissingData, UnknownName
+from detox.evaluation.lm_eval_metrics import leaf_rows, task_metrics, utility_metrics
+from detox.evaluation.scorecard import Table
+from detox.models import LanguageModel
+from detox.statistics import Estimate
+from detox.training.isolation import preserved_random_state
+
+LOCAL = "_local"
+_FEWSHOT_SEED = 1234  # lm-eval's own
+
+
+@dataclass(frozen=True)
+class LoadedTasks:
+    """Tasks that are ready to run: whatever is missing was found before any work.
+
+    Attributes:
+        tasks: lm-eval's task objects by name, groups taken apart.
+        asked: what was asked for -> names in `tasks`; a tag is taken apart too.
+        indices: name in `tasks` -> the questions drawn; empty for all.
+        sources: name in `tasks` -> the local file or the id on the hub.
+    """
+
+    tasks: Mapping[str, Any]
+    asked: Mapping[str, tuple[str, ...]]
+    indices: Mapping[str, list[int]]
+    sources: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """What `run_tasks` found.
+
+    Attributes:
+        table: one row a (question, metric): `task` as asked for, `leaf` (the subject of a group), `id`, `metric`, `value`, `weight`
+            (1, or what a sum of log-probabilities is divided by) and `chance` (NaN where there is none).
+        metrics: `lm_eval/<task>/<metric>`, `lm_eval/utility` over tasks from the hub and `lm_eval/utility_local` over local ones.
+        counts: version of lm-eval; questions, version and source of every task.
+    """
+
+    table: Table
+    metrics: dict[str, Estimate]
+    counts: dict[str, Any]
+
+
+def local_tasks() -> list[str]:
+    """Names of the local tasks that the catalogue can serve, whether or not their files are here."""
+    return sorted(
+        f"{name}{LOCAL}" for name, one in CATALOGUE.items() if one.file and one.kind in ("multiple-choice", "cloze")
+    )
+
+
+def lm_eval_version() -> str:
+    """Version of lm-eval.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lm_eval")
+    except PackageNotFoundError:
+        raise InputError("lm-eval is not installed; pip install 'detox-lm[lm-eval]', or leave lm_eval out") from None
+
+
+def tasks_identity(names: Sequence[str], limit: int | None) -> dict[str, Any]:
+    """Everything that changes a number, as JSON: names, limit, version of lm-eval, hashes of local files."""
+    files = {name: entry(name.removesuffix(LOCAL)).file for name in names if name in local_tasks()}
+    return {
+        "tasks": list(names),
+        "limit": limit,
+        "version": lm_eval_version(),
+        "files": {name: file.sha256[:16] for name, file in files.items() if file is not None},
+    }
+
+
+def load_tasks(names: Sequence[str], *, limit: int | None = None, seed: int = 0) -> LoadedTasks:
+    """Make tasks ready.
+
+    Args:
+        names: lm-eval's own names of tasks, groups and tags, or names of `local_tasks`.
+        limit: at most so many questions a task: a seeded sample, never the first ones.
+        seed: of that sample.
+
+    Raises:
+        InputError: lm-eval is not installed; a task twice; a limit below 1.
+        UnknownName: no such task.
+        MissingData: a file or a data set is not there; names it.
+    """
+    lm_eval_version()
+    if isinstance(names, str) or not names or len(set(names)) < len(names):
+        raise InputError(f"lm_eval tasks are {names!r}; expected a list of names, none twice")
+    if limit is not None and limit < 1:
+        raise InputError(f"lm_eval limit {limit}; expected at least 1, or none for every question")
+    tasks: dict[str, Any] = {}
+    asked: dict[str, tuple[str, ...]] = {}
+    indices: dict[str, list[int]] = {}
+    sources: dict[str, str] = {}
+    with _quiet():
+        for name in names:
+            if name in local_tasks():
+                tasks[name] = _local_task(name, limit, seed)
+                file = entry(name.removesuffix(LOCAL)).file
+                asked[name], sources[name] = (name,), f"local file {file.name}" if file else ""
+                continue
+            found = _hub_tasks(name)
+            again = sorted(found["tasks"].keys() & tasks.keys())
+            if again:
+                raise InputError(f"lm_eval tasks: {name} holds {again[0]}, which is asked for already; leave one out")
+            leaves = tuple(found["tasks"])
+            asked |= {name: leaves} if name in found["groups"] else {leaf: (leaf,) for leaf in leaves}
+            for leaf, task in found["tasks"].items():
+                tasks[leaf] = task
+                sources[leaf] = f"hub {task.config.dataset_path}"
+                total = len(task.eval_docs)
+                if limit is not None and limit < total:
+                    rng = np.random.default_rng([seed, total])
+                    indices[leaf] = sorted(int(i) for i in rng.choice(total, limit, replace=False))
+    for task in tasks.values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    return LoadedTasks(tasks, asked, indices, sources)
+
+
+def run_tasks(
+    lm: LanguageModel,
+    tasks: Sequence[str] | LoadedTasks,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    chat: bool = False,
+    batch_size: int = 128,
+) -> TaskResults:
+    """Run lm-eval's tasks on a handle, with whatever edits it stands for.
+
+    Random states are left as they were, nothing is cached, and the result does not depend on LOCAL_RANK.
+
+    Args:
+        lm: what is measured; refused if its edits are not exactly those installed.
+        tasks: names, as `load_tasks` takes them, or what it gave.
+        limit: see `load_tasks`.
+        seed: of that sample, and of what a task shuffles.
+        chat: prompts go through the chat template, with the handle's system turn.
+        batch_size: texts generated at once.
+
+    Raises:
+        See `load_tasks`; StaleHandle.
+    """
+    lm.require_current()
+    loaded = tasks if isinstance(tasks, LoadedTasks) else load_tasks(tasks, limit=limit, seed=seed)
+    from lm_eval.evaluator import evaluate
+
+    from detox.evaluation.lm_eval_adapter import LiveModel
+
+    # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
+    with _quiet(), _own_randomness(seed):
+        results = evaluate(
+            LiveModel(lm, chat=chat, batch_size=batch_size),
+            {"tasks": dict(loaded.tasks), "groups": {}, "group_map": {}},
+            samples=dict(loaded.indices) or None,
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+        )
+    table: Table = {column: [] for column in ("task", "leaf", "id", "metric", "value", "weight", "chance")}
+    for name, leaves in loaded.asked.items():
+        for leaf in leaves:
+            for row in leaf_rows(loaded.tasks[leaf], results["samples"][leaf]):
+                for column, value in {"task": name, "leaf": leaf, **row}.items():
+                    table[column].append(value)
+    metrics = task_metrics(table, loaded, results["results"])
+    for suffix, local in (("", False), (LOCAL, True)):
+        members = [name for name in loaded.asked if (name in local_tasks()) == local]
+        metrics |= utility_metrics(table, members, f"lm_eval/utility{suffix}")
+    described = {
+        leaf: {
+            "questions": len({row["doc_id"] for row in results["samples"][leaf]}),
+            "version": str(task.VERSION),
+            "source": loaded.sources[leaf],
+        }
+        for leaf, task in loaded.tasks.items()
+    }
+    return TaskResults(table, metrics, {"version": lm_eval_version(), "tasks": described})
+
+
+def _local_task(name: str, limit: int | None, seed: int) -> Any:
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    records = load(name.removesuffix(LOCAL), source="local")
+    if limit is not None:
+        records = draw(records, limit, seed=seed)
+    rows, form = _form([record for record in records if isinstance(record, MultipleChoice | Cloze)])
+    made = Dataset.from_list(rows)
+    settings = {
+        "task": name, "custom_dataset": lambda **_: {"test": made}, "test_split": "test", "num_fewshot": 0, **form,
+        "metadata": {"version": 1.0},
+    }  # fmt: skip
+    return ConfigurableTask(config=settings)
+
+
+def _form(records: Sequence[MultipleChoice | Cloze]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows and settings with which lm-eval asks what our own records ask."""
+    first = records[0]
+    rows: list[dict[str, Any]]
+    accuracy = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
+    if isinstance(first, Cloze):
+        rows = [{"id": r.id, "text": r.context, "target": r.target} for r in records if isinstance(r, Cloze)]
+        perplexity = {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}
+        form: dict[str, Any] = {"output_type": "loglikelihood", "metric_list": [perplexity, accuracy]}
+        return rows, {**form, "doc_to_text": _column("text"), "doc_to_target": _column("target")}
+    questions = [record for record in records if isinstance(record, MultipleChoice)]
+    # lm-eval puts the blank between question and answer itself, and divides by the characters of the answer without it.
+    gap = " " if all(c.startswith(" ") for q in questions for c in q.choices) else ""
+    bare = [tuple(c.removeprefix(gap) for c in q.choices) for q in questions]
+    form = {"output_type": "multiple_choice", "target_delimiter": gap, "doc_to_choice": _column("choices")}
+    if first.contexts is not None:
+        rows = [
+            {"id": q.id, "text": q.answer, "target": choices[0], "choices": list(q.contexts or ())}
+            for q, choices in zip(questions, bare, strict=True)
+        ]
+        form["metric_list"] = [accuracy]
+    else:
+        rows = [
+            {
+                "id": q.id, "text": q.context, "target": q.answer, "choices": list(choices),
+                "right": list(q.right or (q.answer,)),
+            }
+            for q, choices in zip(questions, bare, strict=True)
+        ]  # fmt: skip
+        form["metric_list"] = [accuracy, {**accuracy, "metric": "acc_norm"}]
+        if first.right is not None:
+            form |= {"metric_list": [accuracy], "process_results": _mass}
+    return rows, {**form, "doc_to_text": _column("text"), "doc_to_target": _column("target")}
+
+
+def _column(name: str) -> Any:
+    # A function, since lm-eval would read braces in a question as a template.
+    return lambda doc: doc[name]
+
+
+def _mass(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """Share of the probability of all choices that the right ones have (TruthfulQA's MC2)."""
+    sums = np.array([value for value, _ in results], dtype=np.float64)
+    shares = np.exp(sums - sums.max())
+    return {"acc": float(shares[doc["right"]].sum() / shares.sum())}
+
+
+@lru_cache(maxsize=1)
+def _manager() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _hub_tasks(name: str) -> Any:
+    manager = _manager()
+    if name not in manager.all_tasks:
+        raise UnknownName("lm_eval task", name, [*manager.all_tasks, *local_tasks()])
+    try:
+        return manager.load([name])
+    except reading_errors(ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        near = next((one for one in local_tasks() if one == f"{name}{LOCAL}"), None)
+        file = entry(name).file if near else None
+        advice = f"; or put {file.name} into the data directory (DETOX_DATA) and ask for {near}" if file else ""
+        raise MissingData(
+            f"lm_eval task {name}: its data cannot be had from the hub ({reason}); connect, or fill the cache of `datasets` before"
+            f"{advice}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval's notes about itself left out; its errors are raised all the same."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Tasks that shuffle do it alike each time; the caller's random states (fork_rng and the like) are as before."""
+    with preserved_random_state():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        yield

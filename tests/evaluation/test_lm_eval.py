@@ -1,0 +1,269 @@
+"""lm-eval on a live model: item by item what its own HFLM says of one without edits, and what the rulers say of an edited one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lm_eval")
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from detox import ITI, Sampling
+from detox.data.records import Cloze, MultipleChoice
+from detox.errors import InputError, MissingData, StaleHandle, UnknownName
+from detox.evaluation import lm_eval_tasks
+from detox.evaluation.lm_eval_adapter import LiveModel
+from detox.evaluation.lm_eval_metrics import utility_metrics
+from detox.evaluation.lm_eval_tasks import LoadedTasks, load_tasks, run_tasks
+from detox.models import generate, token_logprobs
+from tests.models.reference import logprobs_one_by_one
+
+
+def asked(kind, arguments):
+    return [
+        Instance(request_type=kind, doc={}, arguments=tuple(pair), idx=number) for number, pair in enumerate(arguments)
+    ]
+
+
+def words(rng, count):
+    return " ".join(rng.choice([f"topic{i}" for i in range(12)] + ["says", "kind1", "rude1", "rude3"], size=count))
+
+
+def texts(seed, count, longest):
+    rng = np.random.default_rng(seed)
+    return [words(rng, rng.integers(1, longest + 1)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def hflm(planted):
+    return HFLM(pretrained=planted.lm.model, tokenizer=planted.lm.tokenizer, batch_size=8, device="cpu")
+
+
+def test_likelihoods_and_greedy_flags_are_those_of_hflm(planted, hflm):
+    contexts = [*texts(0, 12, 20), "", "topic1 says "] * 3  # contexts that others share
+    continuations = [f" {text}" for text in texts(1, 43, 4)]
+    # What the model itself would write, so that some flags are true.
+    for number in range(0, 12, 2):
+        [[written]] = generate(planted.lm, [contexts[number]], Sampling(max_new_tokens=2, temperature=0))
+        continuations[number] = written.text if written.text.startswith(" ") else " " + written.text
+    contexts.append(words(np.random.default_rng(2), 300))  # longer than the model's context: both drop its beginning
+    requests = asked("loglikelihood", zip(contexts, continuations, strict=True))
+    theirs, ours = hflm.loglikelihood(requests, disable_tqdm=True), LiveModel(planted.lm).loglikelihood(requests)
+    np.testing.assert_allclose([value for value, _ in ours], [value for value, _ in theirs], atol=1e-4)
+    assert [flag for _, flag in ours] == [flag for _, flag in theirs]
+    assert 0 < sum(flag for _, flag in ours) < len(ours)
+
+
+def test_rolling_likelihoods_are_those_of_hflm(planted, hflm):
+    documents = [*texts(3, 6, 12), *(words(np.random.default_rng(4 + n), n) for n in (30, 31, 32, 33, 64, 100, 300))]
+    requests = asked("loglikelihood_rolling", [(document,) for document in documents])
+    theirs = hflm.loglikelihood_rolling(requests, disable_tqdm=True)
+    np.testing.assert_allclose(LiveModel(planted.lm).loglikelihood_rolling(requests), theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_generations_are_those_of_hflm(planted, hflm):
+    options = [
+        {"until": ["rude1", "topic3"], "max_gen_toks": 12},
+        {"until": ["kind1"], "max_gen_toks": 5, "do_sample": False},
+    ]
+    prompts = [(text, dict(options[number % 2])) for number, text in enumerate(texts(5, 14, 8))]
+    requests = asked("generate_until", prompts)
+    theirs = hflm.generate_until(asked("generate_until", [(t, dict(o)) for t, o in prompts]), disable_tqdm=True)
+    ours = LiveModel(planted.lm, batch_size=5).generate_until(requests)
+    assert [text.removeprefix(" ") for text in ours] == theirs  # a blank that decoding without the prompt loses
+    assert len({len(text) for text in theirs}) > 1  # some were cut
+
+
+def test_an_edit_acts_alike_alone_and_in_a_padded_batch(planted):
+    method = ITI(num_heads=4, positions="generation").fit(planted.lm, planted.contrasts)
+    contexts, continuations = texts(6, 8, 14), [f" {text}" for text in texts(7, 8, 5)]
+    requests = asked("loglikelihood", zip(contexts, continuations, strict=True))
+    base = LiveModel(planted.lm).loglikelihood(requests)
+    with method.applied(planted.lm, strength=4.0) as safe:
+        together = LiveModel(safe).loglikelihood(requests)
+        alone = [LiveModel(safe).loglikelihood([request])[0] for request in requests]
+        plain = [float(v.double().sum()) for v in token_logprobs(safe, contexts, continuations)]
+        touched = safe.receipts()[0].touched
+        with pytest.raises(StaleHandle):
+            LiveModel(planted.lm).loglikelihood(requests)
+    np.testing.assert_allclose([v for v, _ in together], [v for v, _ in alone], atol=1e-5)
+    np.testing.assert_allclose([v for v, _ in together], plain, atol=1e-5)
+    assert max(abs(a - b) for (a, _), (b, _) in zip(together, base, strict=True)) > 0.1
+    assert touched["pad"] == 0 < touched["generated"]
+
+
+def test_a_text_before_the_prompt_is_there(planted):
+    lm = replace(planted.lm, prefix="topic4 says kind2 ")
+    [(value, _)] = LiveModel(lm).loglikelihood(asked("loglikelihood", [("topic1 says", " rude1")]))
+    ids = lm.tokenizer("topic4 says kind2 topic1 says")["input_ids"]
+    assert value == pytest.approx(
+        logprobs_one_by_one(lm.model, ids, lm.tokenizer(" rude1")["input_ids"]).sum(), abs=1e-5
+    )
+
+
+def tiny_tasks(monkeypatch):
+    """Local tasks on questions of our own, so that no data directory is needed."""
+    rng = np.random.default_rng(8)
+    questions = [
+        MultipleChoice(id=f"q{i}", context=words(rng, 6), choices=(" kind1", " rude1 says", " topic2"), answer=i % 3)
+        for i in range(24)
+    ]
+    blanks = [
+        MultipleChoice(
+            id=f"w{i}", context="", contexts=("topic1", "topic2 says"), choices=(" kind1",) * 2, answer=i % 2
+        )
+        for i in range(10)
+    ]
+    several = [replace(q, id=f"m{i}", answer=0, right=(0, 2)) for i, q in enumerate(questions)]
+    cloze = [Cloze(id=f"l{i}", context=words(rng, 5), target=" rude1" if i % 2 else " says") for i in range(16)]
+    sets = {"arc_easy": questions, "winogrande": blanks, "truthfulqa_mc2": several, "lambada_openai": cloze}
+    monkeypatch.setattr(lm_eval_tasks, "load", lambda name, source: sets[name])
+    return [f"{name}_local" for name in sets]
+
+
+def test_whole_tasks_are_those_of_hflm_item_by_item(planted, hflm, monkeypatch):
+    from lm_eval.evaluator import evaluate
+
+    loaded = load_tasks(tiny_tasks(monkeypatch))
+    ours = run_tasks(planted.lm, loaded)
+    theirs = evaluate(
+        hflm, {"tasks": dict(load_tasks(loaded.asked).tasks), "groups": {}, "group_map": {}}, bootstrap_iters=0
+    )
+    for name in loaded.asked:
+        for sample in theirs["samples"][name]:
+            for metric in sample["metrics"]:
+                at = [
+                    row for row in range(len(ours.table["id"]))
+                    if (ours.table["task"][row], ours.table["id"][row], ours.table["metric"][row]) == (name, sample["doc"]["id"], metric)
+                ]  # fmt: skip
+                assert [ours.table["value"][row] for row in at] == pytest.approx([sample[metric]], abs=1e-4)
+        for key, value in theirs["results"][name].items():
+            metric = key.partition(",")[0]
+            if key.endswith(",none") and "stderr" not in metric:
+                assert ours.metrics[f"lm_eval/{name}/{metric}"].value == pytest.approx(value, rel=1e-4)
+    assert {name.split("/")[1] for name in ours.metrics} == {*loaded.asked, "utility_local"}
+
+
+def test_the_share_of_right_answers_is_the_formula(planted, monkeypatch):
+    names = tiny_tasks(monkeypatch)
+    result = run_tasks(planted.lm, ["truthfulqa_mc2_local"])
+    assert names
+    for record, value in zip(lm_eval_tasks.load("truthfulqa_mc2", source="local"), result.table["value"], strict=True):
+        ids = planted.lm.tokenizer(record.context)["input_ids"]
+        sums = [
+            logprobs_one_by_one(planted.lm.model, ids, planted.lm.tokenizer(c)["input_ids"]).sum()
+            for c in record.choices
+        ]
+        assert value == pytest.approx((np.exp(sums[0]) + np.exp(sums[2])) / np.exp(sums).sum(), abs=1e-5)
+
+
+def test_nothing_is_left_behind(planted, monkeypatch):
+    names = tiny_tasks(monkeypatch)
+    before = planted.lm.fingerprint(rehash=True)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    side = planted.lm.tokenizer.padding_side
+    run_tasks(planted.lm, names, limit=4)
+    assert planted.lm.fingerprint(rehash=True) == before
+    assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert planted.lm.tokenizer.padding_side == side
+
+
+def test_any_process_of_a_launcher_has_results(planted, monkeypatch):
+    names = tiny_tasks(monkeypatch)[:1]
+    expected = run_tasks(planted.lm, names).metrics
+    for variable in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(variable, "1")
+    assert run_tasks(planted.lm, names).metrics == expected
+
+
+def test_an_edited_model_is_measured_as_such_and_a_cache_is_refused(planted, monkeypatch):
+    names = tiny_tasks(monkeypatch)
+    base = run_tasks(planted.lm, names)
+    method = ITI(num_heads=4).fit(planted.lm, planted.contrasts)
+    results = []
+    for strength in (2.0, 4.0):
+        with method.applied(planted.lm, strength=strength) as safe:
+            results.append(run_tasks(safe, names).table["value"])
+            with pytest.raises(StaleHandle):
+                run_tasks(planted.lm, names)
+    assert base.table["value"] != results[0] != results[1]
+    with pytest.raises(InputError, match="does not know which edits are on"):
+        LiveModel(planted.lm).set_cache_hook(None)
+
+
+def test_a_limit_draws_and_does_not_cut(planted, monkeypatch):
+    names = tiny_tasks(monkeypatch)[:1]
+    drawn = [run_tasks(planted.lm, names, limit=6, seed=seed).table["id"] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert set(drawn[0]) != {f"q{i}" for i in range(6)}
+
+
+def test_utility_is_the_mean_above_chance():
+    table = {
+        "task": ["a"] * 4 + ["b"] * 2 + ["c"],
+        "value": [1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.4],
+        "chance": [0.25] * 4 + [0.0] * 2 + [float("nan")],
+    }
+    found = utility_metrics(table, ["a", "b", "c"], "u")["u"]
+    assert found.value == pytest.approx(((0.75 - 0.25) / 0.75 + 0.5) / 2)
+    assert found.low < found.value < found.high
+    assert found.n == 6
+    assert utility_metrics(table, ["c"], "u") == {}
+
+
+def test_wrong_requests_are_one_clear_line(planted, monkeypatch, tmp_path):
+    monkeypatch.setenv("DETOX_DATA", str(tmp_path))
+    with pytest.raises(MissingData, match=r"arc_easy_val\.jsonl\.gz .*'allenai/ai2_arc'"):
+        load_tasks(["arc_easy_local"])
+    with pytest.raises(InputError, match="none twice"):
+        load_tasks(["arc_easy_local", "arc_easy_local"])
+    with pytest.raises(InputError, match="limit 0"):
+        load_tasks(["arc_easy_local"], limit=0)
+    with pytest.raises(InputError, match="empty continuation"):
+        LiveModel(planted.lm).loglikelihood(asked("loglikelihood", [("topic1", "")]))
+    with pytest.raises(InputError, match="generation with repetition_penalty"):
+        LiveModel(planted.lm).generate_until(asked("generate_until", [("topic1", {"repetition_penalty": 1.2})]))
+    monkeypatch.setattr(lm_eval_tasks, "lm_eval_version", lambda: (_ for _ in ()).throw(InputError("not installed")))
+    with pytest.raises(InputError, match="not installed"):
+        load_tasks(["arc_easy_local"])
+
+
+@pytest.mark.slow
+def test_tasks_of_the_hub_say_what_is_missing(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UnknownName, match="did you mean 'arc_easy"):
+        load_tasks(["arc_eazy"])
+    with pytest.raises(MissingData, match=r"cannot be had from the hub .*arc_easy_val\.jsonl\.gz .* arc_easy_local"):
+        load_tasks(["arc_easy"])
+
+
+def test_tasks_of_the_hub_are_drawn_and_pooled(planted, monkeypatch):
+    """What `_hub_tasks` gives, made here: a group of two subjects."""
+    tiny_tasks(monkeypatch)
+    leaves = {f"subject{i}": lm_eval_tasks._local_task("arc_easy_local", None, 0) for i in range(2)}
+    for name, task in leaves.items():
+        task._config.task = name
+    monkeypatch.setattr(lm_eval_tasks, "_hub_tasks", lambda name: {"tasks": leaves, "groups": {name: None}})
+    loaded = load_tasks(["mmlu"], limit=5)
+    assert isinstance(loaded, LoadedTasks)
+    result = run_tasks(planted.lm, loaded)
+    assert result.metrics["lm_eval/mmlu/acc"].n == 10
+    assert {"lm_eval/utility"} == {name for name in result.metrics if "utility" in name}
+    assert set(result.table["leaf"]) == set(leaves)
+    assert result.table["id"] != [f"q{i}" for i in range(5)] * 4
+
+
+def test_a_gate_is_asked_about_the_whole_text_and_not_about_a_window(planted):
+    from tests.models.test_head_shifts import Choosy, shift_of
+
+    gate = Choosy(planted.lm)
+    documents = [words(np.random.default_rng(n), n) for n in (30, 31, 100, 101)]
+    with planted.lm.edited(shift_of(planted.lm, "all", gate=gate)[0]) as safe:
+        LiveModel(safe).loglikelihood_rolling(asked("loglikelihood_rolling", [(d,) for d in documents]))
+    assert {len(ids) for ids in gate.asked} == {30, 31, 100, 101}
