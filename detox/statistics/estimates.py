@@ -33,6 +33,11 @@ class Estimate:
     n: int
     missing: int = 0
 
+    def __post_init__(self) -> None:
+        # One NaN for all, so that estimates with the same gaps are equal: NaN is equal to itself only as the same object.
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, math.nan if math.isnan(getattr(self, name)) else float(getattr(self, name)))
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""

@@ -7,6 +7,7 @@ import pytest
 
 from detox.errors import InputError
 from detox.statistics import (
+    Estimate,
     bootstrap_weights,
     expected_maximum,
     mean_estimate,
@@ -79,3 +80,8 @@ def test_the_means_of_several_cells_are_resampled_together():
     assert np.isnan(resampled_means(np.full((2, 3), np.nan), draws=4)).all()
     with pytest.raises(InputError, match=r"\(cells, units\)"):
         resampled_means([1.0, 2.0])
+
+
+def test_estimates_with_the_same_gaps_are_equal():
+    assert Estimate(1.0, float("nan"), np.float64("nan"), 1) == Estimate(1.0, math.nan, -np.nan, 1)
+    assert Estimate(1.0, math.nan, math.nan, 1) != Estimate(2.0, math.nan, math.nan, 1)
