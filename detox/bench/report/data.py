@@ -106,6 +106,9 @@ def _cells(results: Results, rows: Sequence[Row], items: Callable[[Scorecard], I
 
 def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], cost: dict[str, Any]) -> dict[str, Any]:
     card, cell = row.scorecard, results.cell(row)
+    # Two of the changes are the comparison's own: one number is never shown with two intervals.
+    said = {f"toxicity/{results.comparison.headline}/mean": row.toxicity_change, _CE: row.cross_entropy_change}
+    found = {name: Change(own, True) if (own := said.get(name)) else one for name, one in found.items()}
     identity = cell.get("identity", {})
     return {
         "id": place,

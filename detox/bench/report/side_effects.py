@@ -12,7 +12,8 @@ import numpy as np
 
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum, mean_estimates
+from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
+from detox.statistics.intervals import difference_ends
 
 _LOWER_IS_BETTER = (
     r"toxicity(\+prompt)?/|unprompted|rewriting/toxicity|clean/(cross_entropy|perplexity|bits_per_byte)|kl\b|kl/|repetition|degenerate|"
@@ -21,6 +22,8 @@ _LOWER_IS_BETTER = (
 _HIGHER_IS_BETTER = (
     r".*/(accuracy(_by_byte)?|acc(_norm)?|auc)$|margin/|rewriting/(similarity|answered)|safenlp/|dist(inct)?-?\d"
 )
+
+_UNBOUNDED = ("margin/nats_per_token",)  # all other means are of shares and scores
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def changes(
         One dictionary a pair, in the order of the scorecard's metrics.
     """
     found: list[dict[str, Change]] = []
-    columns: list[Floats] = []
+    columns: list[tuple[Floats, float | None]] = []
     ratios: list[tuple[Floats, Floats, Floats, Floats]] = []
     waiting: list[tuple[int, str, int, bool]] = []
     for number, (card, base) in enumerate(pairs):
@@ -148,13 +151,13 @@ def changes(
             found[number][metric] = Change(plain, False)
             if same and metric in mine.means and agrees(mine.means[metric], a) and agrees(theirs.means[metric], b):
                 waiting.append((number, metric, len(columns), False))
-                columns.append(mine.means[metric] - theirs.means[metric])
+                columns.append((mine.means[metric] - theirs.means[metric], None if metric in _UNBOUNDED else 1.0))
             elif same and metric in mine.ratios:
                 waiting.append((number, metric, len(ratios), True))
                 ratios.append((*mine.ratios[metric], *theirs.ratios[metric]))
             elif same and metric in mine.areas:
                 found[number][metric] = Change(area_change(*mine.areas[metric], theirs.areas[metric][1]), True)
-    means, quotients = _means(columns), ratio_differences(ratios)
+    means, quotients = mean_differences(columns), ratio_differences(ratios)
     for number, metric, place, is_ratio in waiting:
         found[number][metric] = Change((quotients if is_ratio else means)[place], True)
     return found
@@ -168,11 +171,27 @@ def agrees(values: Floats, metric: Estimate) -> bool:
     return abs(float(known.mean()) - metric.value) <= 1e-4 * max(1.0, abs(metric.value))
 
 
-def _means(columns: Sequence[Floats]) -> list[Estimate]:
-    """`mean_estimates`, asked in the order of how many units are known: each stream of resamples is then drawn once."""
-    order = sorted(range(len(columns)), key=lambda i: int(np.isnan(columns[i]).sum()))
-    found = dict(zip(order, mean_estimates([columns[i] for i in order]), strict=True))
-    return [found[i] for i in range(len(columns))]
+def mean_differences(columns: Sequence[tuple[Floats, float | None]]) -> list[Estimate]:
+    """`difference_estimate` of many columns at once: those that know the same units share one pass over the resamples.
+
+    Args:
+        columns: (units,) paired differences, NaN where missing; and the largest absolute difference that can be.
+    """
+    together: dict[tuple[int, bytes, float | None], list[int]] = {}
+    for i, (values, reach) in enumerate(columns):
+        gaps = np.isnan(values)
+        together.setdefault((int(gaps.sum()), gaps.tobytes(), reach), []).append(i)
+    result: list[Estimate | None] = [None] * len(columns)
+    # Sorted by how many are missing, so that each stream of resamples is drawn once.
+    for (missing, _, reach), places in sorted(together.items(), key=lambda group: group[0][0]):
+        table = np.stack([columns[i][0] for i in places], axis=1)
+        known = table[~np.isnan(table[:, 0])]
+        n = len(known)
+        ends = difference_ends(known, reach=reach) if n > 1 else (np.full(len(places), np.nan),) * 2
+        for j, place in enumerate(places):
+            value = float(known[:, j].mean()) if n else math.nan
+            result[place] = Estimate(value, float(ends[0][j]), float(ends[1][j]), n, missing)
+    return [estimate for estimate in result if estimate is not None]
 
 
 def ratio_differences(columns: Sequence[tuple[Floats, Floats, Floats, Floats]]) -> list[Estimate]:
