@@ -12,6 +12,7 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
 from detox.bench.report.costs import costs
+from detox.bench.report.panels import agreement_panel
 from detox.bench.report.prompts import quantised, samples, spread
 from detox.bench.report.reading import Results
 from detox.bench.report.side_effects import Change, Items, changes, direction
@@ -67,7 +68,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "cells": cells,
         "absent": _absent(results, cells),
         "interaction": None,
-        "agreement": None,
+        "agreement": agreement_panel(results, rows, [cell["changes"] for cell in cells]),
         "controls": [_against(one) for one in against_controls(comparison)] if comparison.control_rows else [],
         "prompts": _prompts(results, rows, items),
         "samples": samples(rows, comparison.scorers, items) if texts else None,

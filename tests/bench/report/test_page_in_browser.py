@@ -94,7 +94,7 @@ def test_the_policy_itself_stops_what_is_put_in_later(browser, pages):
     """Were a text ever to become markup: its script, handler, style and picture would not work."""
     page = browser.new_page()
     asked = []
-    page.on("request", asked.append)
+    page.on("request", lambda request: asked.append(request))
     page.goto(pages["demo"].as_uri())
     asked.clear()
     page.evaluate(
@@ -120,7 +120,7 @@ def test_texts_are_hidden_until_they_are_asked_for_and_toxic_ones_need_a_second_
     assert page.locator("#sample-list .text").count() == 0
     first = page.locator("#sample-list details").first  # most toxic by the base
     first.locator("summary").click()
-    assert first.locator("button").first.is_visible()
+    first.locator("button").first.wait_for()  # what opens a fold is told later
     before = first.locator(".text").count()
     first.locator("button").first.focus()
     page.keyboard.press("Enter")
