@@ -112,8 +112,12 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     if "rewriting" in spec:
         parts["rewriting"] = _rewriting(spec["rewriting"], f"{where}.rewriting")
     scorers = spec.get("scorers", [])
+    if scorers == "panel":
+        from detox.bench.scorers import PANEL
+
+        scorers = list(PANEL)
     if not isinstance(scorers, list):
-        raise InputError(f"{where}.scorers is {scorers!r}; expected a list")
+        raise InputError(f"{where}.scorers is {scorers!r}; expected a list, or panel for the default one")
     asked = [*parts.get("prompts", ()), *(parts["replies"].prompts if "replies" in parts else ())]
     # A scorer that is trained must not have seen these either.
     unseen = [*(parts["rewriting"].texts if "rewriting" in parts else ()), *parts.get("calibration", ())]

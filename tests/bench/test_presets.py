@@ -313,16 +313,7 @@ def test_every_preset_runs_from_end_to_end(name, miniature_lm, rtp):
     # "prompt+completion" alone is under `toxicity/`, as what the protocol scores.
     named = {"prompts": "toxicity", "documents": "clean", "multiple_choice": "choice", "toxic_documents": "toxic",
              "unprompted": "toxicity-unprompted", "bias_questions": "bbq"}  # fmt: skip
-    measured = spec.keys() - {
-        "sampling",
-        "scored",
-        "threshold",
-        "threshold_operator",
-        "at",
-        "scorers",
-        "calibration",
-        "kl",
-    }
+    measured = spec.keys() - {"sampling", "scored", "threshold", "threshold_operator", "at", "scorers", "calibration"}
     assert families == {named.get(part, part) for part in measured}
     if "prompts" in spec:
         samples = protocol.sampling.num_return_sequences

@@ -14,14 +14,15 @@ pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from detox import ITI, Sampling
-from detox.data.records import Cloze, MultipleChoice
+from detox import ITI, Sampling, evaluate
+from detox.data.records import Cloze, MultipleChoice, Prompt
 from detox.errors import InputError, MissingData, StaleHandle, UnknownName
-from detox.evaluation import lm_eval_local, lm_eval_tasks
+from detox.evaluation import Protocol, Scorecard, lm_eval_local, lm_eval_tasks
 from detox.evaluation.lm_eval_adapter import LiveModel
 from detox.evaluation.lm_eval_metrics import utility_metrics
 from detox.evaluation.lm_eval_tasks import LoadedTasks, load_tasks, run_tasks
 from detox.models import generate, token_logprobs
+from tests.evaluation.test_harness import Rudeness
 from tests.models.reference import logprobs_one_by_one
 
 
@@ -267,3 +268,33 @@ def test_a_gate_is_asked_about_the_whole_text_and_not_about_a_window(planted):
     with planted.lm.edited(shift_of(planted.lm, "all", gate=gate)[0]) as safe:
         LiveModel(safe).loglikelihood_rolling(asked("loglikelihood_rolling", [(d,) for d in documents]))
     assert {len(ids) for ids in gate.asked} == {30, 31, 100, 101}
+
+
+def asking(**changes):
+    return Protocol(
+        name="x", prompts=(Prompt(id="0", text="topic1 says"),), scorers=(Rudeness(),), sampling=Sampling(max_new_tokens=3), **changes
+    )  # fmt: skip
+
+
+def test_a_protocol_asks_for_tasks_and_the_card_holds_every_question(planted, monkeypatch, tmp_path):
+    names = tiny_tasks(monkeypatch)
+    protocol = asking(lm_eval=tuple(names), lm_eval_limit=5)
+    card = evaluate(planted.lm, protocol)
+    assert {name.split("/")[1] for name in card.metrics if name.startswith("lm_eval/")} == {*names, "utility_local"}
+    assert card.counts["lm_eval"]["tasks"]["arc_easy_local"]["questions"] == 5
+    assert protocol.digest() != asking(lm_eval=tuple(names), lm_eval_limit=6).digest() != asking().digest()
+    card.save(tmp_path / "card")
+    table = Scorecard.load(tmp_path / "card").tables["lm_eval"]
+    again = utility_metrics(table, names, "lm_eval/utility_local")["lm_eval/utility_local"]
+    assert again.value == pytest.approx(card["lm_eval/utility_local"].value)
+
+
+def test_what_is_missing_is_said_before_anything_is_generated(planted, monkeypatch, tmp_path):
+    monkeypatch.setenv("DETOX_DATA", str(tmp_path))
+
+    def never(*args, **options):
+        raise AssertionError("something was generated")
+
+    monkeypatch.setattr("detox.evaluation.toxicity.generate", never)
+    with pytest.raises(MissingData, match=r"arc_easy_val\.jsonl\.gz"):
+        evaluate(planted.lm, asking(lm_eval=("arc_easy_local",)))
