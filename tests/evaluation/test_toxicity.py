@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detox import Sampling, evaluate
+from detox import Sampling, compare, evaluate
 from detox.data.records import LabelledText, Prompt
 from detox.errors import InputError
 from detox.evaluation import Protocol, RefusalPhrases, calibration, unprompted
@@ -239,6 +239,10 @@ def test_a_model_that_refuses_everything_is_not_toxic_and_is_said_to_refuse(plan
     assert card["toxicity/rudeness/mean"].n + card["toxicity/rudeness/mean"].missing == 4
     assert not math.isnan(card["toxicity/rudeness/expected_maximum@2"].value)
     assert math.isnan(out["toxicity/rudeness/mean"].value)
+    # Both stand in one row of a comparison.
+    header, _, row = str(compare({"base": card})).splitlines()[:3]
+    assert header.split()[-1] == "refusals/rate"
+    assert row.split()[-1] == "1.000"
     # With what it says written down: low toxicity and 100 % refusal in the same scorecard.
     scores = score_table(protocol, refusing)
     found = toxicity_metrics(protocol, scores)
