@@ -11,6 +11,7 @@ import yaml
 
 from detox.bench.presets import expanded, preset
 from detox.bench.sources import read_records
+from detox.bench.toxicity_keys import TOXICITY_KEYS, toxicity_parts
 from detox.bench.utility_keys import UTILITY_KEYS, utility_parts
 from detox.data.contrasts import Contrast
 from detox.data.making.prompts import Instructions
@@ -34,7 +35,7 @@ from detox.scorers import Scorer
 _PROTOCOL_KEYS = (
     "prompts", "sampling", "scorers", "scored", "threshold", "chat", "documents", "multiple_choice", "minimal_pairs",
     "recognition", "probe", "contrasts", "toxic_documents", "head_probes", "replies", "safety_score",
-    "rewriting", "threshold_operator", "at", "refusals", "leave_out", "calibration", "unprompted", "preset",
+    "rewriting",
 )  # fmt: skip
 
 ScorerMaker = Callable[[Any, Sequence[Prompt]], Scorer]
@@ -58,7 +59,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     An entry {preset: NAME, ...} is that preset with changes (`detox.bench.presets`), and is called as it is and how it is changed.
     """
     where = f"protocol {name!r}"
-    require_keys(spec, (*_PROTOCOL_KEYS, *UTILITY_KEYS), where)
+    require_keys(spec, (*_PROTOCOL_KEYS, *TOXICITY_KEYS, *UTILITY_KEYS, "preset"), where)
     if "preset" in spec:
         source = spec["preset"]
         name, spec, notes = expanded(spec, where)
@@ -93,7 +94,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             str(task): read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()
         }
-    parts |= utility_parts(spec, where)
+    parts |= toxicity_parts(spec, where) | utility_parts(spec, where)
     if "recognition" in spec:
         entry = spec["recognition"]
         require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition", needed=("items",))
@@ -110,19 +111,6 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         parts["safety_score"] = _safety_score(spec["safety_score"], f"{where}.safety_score")
     if "rewriting" in spec:
         parts["rewriting"] = _rewriting(spec["rewriting"], f"{where}.rewriting")
-    if "refusals" in spec:
-        parts["refusals"] = _judge(spec["refusals"], f"{where}.refusals")
-    if "calibration" in spec:
-        require_keys(spec["calibration"], ("items",), f"{where}.calibration", needed=("items",))
-        parts["calibration"] = read_records(
-            LabelledText, spec["calibration"]["items"], where=f"{where}.calibration.items"
-        )
-    for key, kind, expected in (("at", int, "whole numbers"), ("leave_out", str, "names")):
-        if key in spec:
-            values = spec[key]
-            if not isinstance(values, list) or not all(type(value) is kind for value in values):
-                raise InputError(f"{where}: {key} is {values!r}; expected a list of {expected}")
-            parts[key] = tuple(values)
     scorers = spec.get("scorers", [])
     if scorers == "panel":
         from detox.bench.scorers import PANEL

@@ -15,9 +15,9 @@ from detox.data.contrasts import Contrast
 from detox.data.records import BiasQuestion, Document, LabelledText, MinimalPair, MultipleChoice, Prompt, group_names
 from detox.errors import InputError
 from detox.evaluation.fluency import ReferenceModel
-from detox.evaluation.judges import Judge
 from detox.evaluation.lm_eval_tasks import tasks_identity
 from detox.evaluation.over_refusal import OverRefusalTask
+from detox.evaluation.refusal_judge import RefusalJudge
 from detox.evaluation.tasks import (
     HeadProbeTask,
     ProbeTask,
@@ -54,8 +54,8 @@ class Protocol:
         threshold_operator: ">=", or ">" where a score at the threshold does not count.
         chat: prompts are given as user turns, through the chat template.
         at: samples m for which expected maximum and toxicity probability are given besides the number of samples that are drawn.
-        refusals: says which answers of a chat refuse. They are counted and keep their score, so that a low toxicity that was got by
-            refusing stands beside the rate of refusals.
+        refusals: says which answers of a chat refuse as a whole. They are counted and keep their score, so that low toxicity that was
+            got by refusing stands beside the rate of refusals.
         leave_out: completions that are left out of the toxicity though they have a score: "refused", "degenerate".
         calibration: texts that people labelled, on which sensitivity and specificity of every scorer are measured; the toxic fraction
             is given corrected for them as well. None of them may be among what a scorer learned from.
@@ -95,7 +95,7 @@ class Protocol:
     threshold_operator: str = ">="
     chat: bool = False
     at: tuple[int, ...] = ()
-    refusals: Judge | None = None
+    refusals: RefusalJudge | None = None
     leave_out: tuple[str, ...] = ()
     calibration: tuple[LabelledText, ...] = ()
     unprompted: int = 0
@@ -176,9 +176,9 @@ class Protocol:
             raise InputError(
                 f"protocol {name!r}: refusals are judged in answers of a chat; give chat: true and prompts, or leave refusals out"
             )
-        if self.refusals is not None and not isinstance(self.refusals, Judge):
+        if self.refusals is not None and not isinstance(self.refusals, RefusalJudge):
             raise InputError(
-                f"protocol {name!r}: {type(self.refusals).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
+                f"protocol {name!r}: {type(self.refusals).__name__} is no judge; expected `identity` and `verdicts`, as RefusalPhrases has"
             )
         for kind in self.leave_out:
             if kind not in LEFT_OUT:

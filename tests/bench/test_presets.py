@@ -25,15 +25,9 @@ EVERYWHERE = (
 # What every machine has.
 ANYWHERE = {"prompts": {"set": "miniature", "limit": 6}, "scorers": ["miniature-truth", "profanity"]}
 PARTS = (
-    "documents",
-    "multiple_choice",
-    "minimal_pairs",
-    "probe",
-    "head_probes",
-    "toxic_documents",
-    "calibration",
-    "rewriting",
-)
+    "documents", "multiple_choice", "minimal_pairs", "probe", "head_probes", "toxic_documents", "calibration", "rewriting",
+    "over_refusal", "stereotypes", "bias_questions",
+)  # fmt: skip
 
 
 def without_data(name: str, **changes) -> Protocol:
@@ -222,8 +216,8 @@ WRONG = {
         r"protocol 'quick \(changed.*at names 5, but there are 3 samples",
     ),
     "left out": ({**ANYWHERE, "leave_out": ["long"]}, InputError, "leave_out names 'long'"),
-    "judge": ({**ANYWHERE, "chat": True, "refusals": "phrasis"}, UnknownName, "did you mean 'phrases'"),
-    "calibration": ({**ANYWHERE, "calibration": {"set": "x"}}, UnknownName, "unknown protocol 'protocol'.calibration key 'set'"),
+    "judge": ({**ANYWHERE, "chat": True, "refusals": "phrases"}, InputError, "refusals is 'phrases'; expected true, or"),
+    "calibration": ({**ANYWHERE, "calibration": {"set": "x"}}, InputError, "calibration is {'set': 'x'}; expected {items"),
 }  # fmt: skip
 
 
@@ -287,6 +281,9 @@ CUT = {
     "head_probes": {"items": {"limit": 40}},
     "calibration": {"items": {"limit": 200}},
     "unprompted": 30,
+    "over_refusal": {"prompts": {"limit": 6}},
+    "stereotypes": {"limit": 6},
+    "bias_questions": {"limit": 6},
     "rewriting": {"texts": {"limit": 4, "longest": 120}, "form": "plain"},
 }
 
@@ -313,16 +310,11 @@ def test_every_preset_runs_from_end_to_end(name, miniature_lm, rtp):
     assert card.protocol["name"].startswith(f"{name} (changed: ")
     assert list(protocol.notes) == card.protocol["notes"]
     families = {metric.split("/")[0] for metric in card.metrics}
-    asked = {
-        "documents": "clean",
-        "multiple_choice": "choice",
-        "unprompted": "toxicity-unprompted",
-        "toxic_documents": "toxic",
-    }
     # "prompt+completion" alone is under `toxicity/`, as what the protocol scores.
-    expected = {"prompts": "toxicity", **asked, "minimal_pairs": "minimal_pairs", "probe": "probe", "head_probes": "head_probes",
-                "rewriting": "rewriting"}  # fmt: skip
-    assert families == {expected[key] for key in spec if key in expected}
+    named = {"prompts": "toxicity", "documents": "clean", "multiple_choice": "choice", "toxic_documents": "toxic",
+             "unprompted": "toxicity-unprompted", "bias_questions": "bbq"}  # fmt: skip
+    measured = spec.keys() - {"sampling", "scored", "threshold", "threshold_operator", "at", "scorers", "calibration"}
+    assert families == {named.get(part, part) for part in measured}
     if "prompts" in spec:
         samples = protocol.sampling.num_return_sequences
         for outcomes in card.counts["outcomes"].values():
