@@ -30,6 +30,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "toxic_spans_labelled": ("civil-comments",),
     "davidson_tweets": ("davidson-tweets",),
     "rtp_prompts": ("real-toxicity-prompts", "perspective-api"),
+    "rtp_challenging": ("real-toxicity-prompts", "perspective-api"),
     "rtp_scored": ("real-toxicity-prompts", "perspective-api"),
     # Continuations of its prompts; people voted.
     "dexperts_human_prefs": ("real-toxicity-prompts",),
