@@ -11,6 +11,7 @@ import yaml
 
 from detox.bench.presets import expanded, preset
 from detox.bench.sources import read_records
+from detox.bench.utility_keys import UTILITY_KEYS, utility_parts
 from detox.data.contrasts import Contrast
 from detox.data.making.prompts import Instructions
 from detox.data.making.similarity import MINILM, load_embedder
@@ -57,7 +58,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     An entry {preset: NAME, ...} is that preset with changes (`detox.bench.presets`), and is called as it is and how it is changed.
     """
     where = f"protocol {name!r}"
-    require_keys(spec, _PROTOCOL_KEYS, where)
+    require_keys(spec, (*_PROTOCOL_KEYS, *UTILITY_KEYS), where)
     if "preset" in spec:
         source = spec["preset"]
         name, spec, notes = expanded(spec, where)
@@ -92,6 +93,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             str(task): read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()
         }
+    parts |= utility_parts(spec, where)
     if "recognition" in spec:
         entry = spec["recognition"]
         require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition", needed=("items",))
