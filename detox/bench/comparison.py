@@ -12,6 +12,7 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
+from detox.data.fit_sources import FitSources
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
@@ -102,7 +103,10 @@ class Comparison:
 
 
 def compare(
-    source: str | Path | Sequence[Scorecard] | Mapping[str, Scorecard], *, protocol: str | None = None
+    source: str | Path | Sequence[Scorecard] | Mapping[str, Scorecard],
+    *,
+    protocol: str | None = None,
+    sources: Mapping[str, FitSources] | None = None,
 ) -> Comparison:
     """Put scorecards side by side.
 
@@ -110,6 +114,8 @@ def compare(
         source: a results directory of the runner; or scorecards, the first of which is the base that the others are compared with,
             by name or in order.
         protocol: which of a directory's protocols; may be left out where there is only one.
+        sources: by method, what it learned from, where no record says it: a scorer that learned from the same, or had a say in it,
+            is not the headline. Of scorecards without it, nothing is known and nothing said.
 
     Raises:
         InputError: scorecards of different protocols, which cannot be compared.
@@ -128,7 +134,8 @@ def compare(
                  for n, c in named.items()]  # fmt: skip
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
-    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits_of([n for n, _ in cells], besides=controls))
+    fits = {**fits_of([n for n, _ in cells], besides=controls), **(sources or {})}
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits)
     headline = chosen.scorer
     scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}
