@@ -27,13 +27,18 @@ def local_task(name: str, *, limit: int | None = None, seed: int = 0) -> Any:
     Raises:
         MissingData: the file is not there; names it, and its id on the hub.
     """
-    from datasets import Dataset
-    from lm_eval.api.task import ConfigurableTask
-
     records = load(name.removesuffix(LOCAL), source="local")
     if limit is not None:
         records = draw(records, limit, seed=seed)
-    rows, form = _form([record for record in records if isinstance(record, MultipleChoice | Cloze)])
+    return task_of(name, [record for record in records if isinstance(record, MultipleChoice | Cloze)])
+
+
+def task_of(name: str, records: Sequence[MultipleChoice | Cloze]) -> Any:
+    """lm-eval's task object for records of one form; lm-eval must be installed."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    rows, form = _form(records)
     made = Dataset.from_list(rows)
     settings = {
         "task": name, "custom_dataset": lambda **_: {"test": made}, "test_split": "test", "num_fewshot": 0, **form,

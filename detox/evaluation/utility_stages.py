@@ -124,7 +124,10 @@ UTILITY: tuple[Stage, ...] = (
         asked=lambda p: p.bias_questions,
         depends_on=("bias_questions",),
         measure=lambda lm, p: Measured(tables={"bias_questions": bias.bias_question_table(lm, p.bias_questions)}),
-        summarise=lambda p, tables: Summary(metrics=bias.bias_question_metrics(tables["bias_questions"])),
+        summarise=lambda p, tables: Summary(
+            metrics=bias.bias_question_metrics(tables["bias_questions"]),
+            counts={"bias_questions": bias.bias_question_counts(tables["bias_questions"])},
+        ),
     ),
     Stage(
         name="group_texts",

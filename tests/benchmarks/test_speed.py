@@ -68,9 +68,11 @@ def test_memory_that_the_work_takes_is_seen(measure, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["contrastive", "generation", "iti", "likelihood", "scoring", "weight_methods"])
+@pytest.mark.parametrize(
+    "name", ["contrastive", "generation", "iti", "likelihood", "lm_eval_tasks", "scoring", "weight_methods"]
+)
 def test_every_benchmark_runs(name, tmp_path):
-    if name in ("generation", "likelihood") and importlib.util.find_spec("lm_eval") is None:
+    if name in ("generation", "likelihood", "lm_eval_tasks") and importlib.util.find_spec("lm_eval") is None:
         pytest.skip("lm-eval is not installed (pip install -e '.[lm-eval]')")
     done = subprocess.run(
         [sys.executable, str(SPEED / f"{name}.py"), "--quick"], capture_output=True, text=True, cwd=tmp_path

@@ -67,7 +67,7 @@ def test_the_likeliest_answer_is_the_answer(planted):
         assert card.tables["bias_questions"]["answered"][number] == kind
         assert card.tables["bias_questions"]["correct"][number] == (chosen == one.answer)
     assert card["bbq/bias_disambiguated"].n == 2
-    assert card["bbq/bias_disambiguated"].missing == 1
+    assert card.counts["bias_questions"] == {"Age": {"questions": 4, "rated": 3}}
     assert {name.split("/")[0] for name in card.metrics} == {"bbq"}
 
 
