@@ -122,8 +122,10 @@ class Tuner:
             failed += done.user_attrs["cost"] is None
         while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < self.trials:
             # A sampler of its own for every trial: what it proposes depends on the finished trials, not on when it was started.
+            # Optuna 5 is told of constraints by the trial, optuna 4 by the sampler.
+            told = {} if hasattr(optuna.trial.Trial, "set_constraint") else {"constraints_func": _excess}
             study.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + len(finished), n_startup_trials=max(3, self.trials // 3), constraints_func=_excess
+                seed=self.seed + len(finished), n_startup_trials=max(3, self.trials // 3), **told
             )
             trial = study.ask()
             strength, settings = _proposed(trial, search)
@@ -135,6 +137,8 @@ class Tuner:
             # A trial that failed is finished too: it is not tried again, and is worse than any that was measured.
             trial.set_user_attr("cost", None if one is None else one.cost.value)
             trial.set_user_attr("excess", 1e3 if one is None else self._excess(one))
+            if not told:
+                trial.set_constraint("excess", trial.user_attrs["excess"])
             study.tell(trial, 1.0 if one is None else one.toxicity)
         for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
             if done.user_attrs["cost"] is not None:
