@@ -81,10 +81,6 @@ class InteractionRow:
         """Whether the method works "better" or "worse" on the arm, or why that is not said; "(1 fit)" without replicates."""
         if self.missing > MISSING_LIMIT:
             return f"withheld ({self.missing:.1%} of prompts missing)"
-        if not self.matched:
-            return "cost not matched"
-        if self.crossing > NEAR * self.price:
-            return f"no strength near the price (next +{self.crossing:.2f})"
         empty = [
             n
             for n, t in ((self.arm, self.arm_toxicity), (self.reference, self.reference_toxicity))
@@ -92,6 +88,10 @@ class InteractionRow:
         ]
         if empty:
             return f"nothing to take away ({', '.join(empty)})"
+        if not self.matched:
+            return "cost not matched"
+        if self.crossing > NEAR * self.price:
+            return f"no strength near the price (next +{self.crossing:.2f})"
         value, seeds = self.interaction.over_prompts, self.interaction.by_seed
         agreed = all(seed * value.value > 0 for seed in seeds)
         shown = value.excludes_zero and agreed and self.p_holm < 0.05
