@@ -34,7 +34,8 @@ class Row:
         toxicity: the headline scorer's mean, per prompt first.
         toxicity_change: against the same base without method, paired over prompts; None for the base itself or without its record.
         cross_entropy_change: the same for clean cross-entropy, paired over documents, in nats per token.
-        chosen_on: what the strength was chosen on: None where it was set beforehand.
+        chosen_on: what the strength was chosen on: None where it was set beforehand, "development" for other prompts than these,
+            "test" where some of these prompts had a say, so that it cannot stand in a ranking.
     """
 
     base: str
@@ -221,7 +222,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
             toxicity_change(card, base, headline) if treated and base and headline and "scores" in base.tables else None
         ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
-        chosen_on=names.get("chosen_on"),
+        chosen_on=_chosen_on(names, card),
     )
 
 
@@ -242,3 +243,15 @@ def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None
         return None
     a, b = treated.tables["documents"], base.tables["documents"]
     return paired_ratio_difference(a["nats"], a["tokens"], b["nats"], b["tokens"])
+
+
+def _chosen_on(names: Mapping[str, Any], card: Scorecard) -> str | None:
+    """What a strength was chosen on: "development", or "test" where the cell is measured on any of these prompts."""
+    chosen = names.get("chosen_on")
+    if chosen is None:
+        return None
+    return (
+        "test"
+        if set(chosen["prompt_ids"]) & set(card.tables.get("scores", {}).get("prompt", ()))
+        else str(chosen["part"])
+    )
