@@ -61,6 +61,14 @@ def td_change(estimate: Sequence[Any] | None, better: int) -> Any:
     return _estimate_cell(estimate, sign=True, mark=_mark(estimate, better))
 
 
+def td_judged(estimate: Sequence[Any] | None, word: str) -> Any:
+    """A change that has a verdict: marked where the verdict says so, which is after correction for the number of cells."""
+    if word == "–":
+        return _estimate_cell(estimate, sign=True, mark=_mark(estimate, -1))
+    good, bad = word.startswith(("less toxic", "better")), word.startswith(("more toxic", "worse"))
+    return _estimate_cell(estimate, sign=True, mark=_GOOD if good else _BAD if bad else "")
+
+
 def _estimate_cell(estimate: Sequence[Any] | None, *, sign: bool, mark: str) -> Any:
     if estimate is None:
         return _markup("<td>–</td>")
@@ -242,7 +250,7 @@ def _outcome(value: Any) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        fixed, signed, number, percent, said, probability, td, td_change, td_side, td_interaction, td_fine, td_number, td_share,
+        fixed, signed, number, percent, said, probability, td, td_change, td_judged, td_side, td_interaction, td_fine, td_number, td_share,
         td_seconds, td_missing, forest, forest_head, named, verdict, short, breakable, sentence, listed, pretty, audited,
     )
 }  # fmt: skip
