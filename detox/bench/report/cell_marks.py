@@ -10,6 +10,8 @@ from typing import Any
 
 Cell = Mapping[str, Any]
 _MISSING = "missing"
+_GOOD = '<span class="good" role="img" aria-label="better">▲</span> '
+_BAD = '<span class="bad" role="img" aria-label="worse">▼</span> '
 _WIDTH = 130  # of the drawn changes, in pixels
 
 
@@ -59,6 +61,14 @@ def td_change(estimate: Sequence[Any] | None, better: int) -> Any:
     return _estimate_cell(estimate, sign=True, mark=_mark(estimate, better))
 
 
+def td_judged(estimate: Sequence[Any] | None, word: str) -> Any:
+    """A change that has a verdict: marked where the verdict says so, which is after correction for the number of cells."""
+    if word == "–":
+        return _estimate_cell(estimate, sign=True, mark=_mark(estimate, -1))
+    good, bad = word.startswith(("less toxic", "better")), word.startswith(("more toxic", "worse"))
+    return _estimate_cell(estimate, sign=True, mark=_GOOD if good else _BAD if bad else "")
+
+
 def _estimate_cell(estimate: Sequence[Any] | None, *, sign: bool, mark: str) -> Any:
     if estimate is None:
         return _markup("<td>–</td>")
@@ -74,7 +84,7 @@ def _mark(estimate: Sequence[Any] | None, better: int) -> str:
     if estimate is None or estimate[0] is None or estimate[1] is None or not (estimate[1] > 0 or estimate[2] < 0):
         return ""
     if better == 0:
-        return '<span aria-label="changed">◆</span> '
+        return '<span role="img" aria-label="changed">◆</span> '
     gain = estimate[0] * better > 0
     return (
         '<span class="good" aria-label="better">▲</span> ' if gain else '<span class="bad" aria-label="worse">▼</span> '
@@ -82,9 +92,41 @@ def _mark(estimate: Sequence[Any] | None, better: int) -> str:
 
 
 def td_side(cell: Cell, metric: Mapping[str, Any]) -> Any:
-    """The change of one metric in one cell, for the panel of side effects."""
+    """The change of one metric in one cell, for the panel of side effects; multiple choice with McNemar's test under it."""
     change = cell["changes"].get(metric["name"])
-    return td_change(None if change is None else change["estimate"], metric["direction"])
+    made = str(td_change(None if change is None else change["estimate"], metric["direction"]))
+    parts = metric["name"].split("/")
+    test = cell["tests"].get("/".join(parts[1:-1])) if parts[0] == "choice" and parts[-1] == "accuracy" else None
+    if test is not None and test["p"] is not None:
+        made = made.removesuffix("</td>") + f"<small>McNemar p {probability(test['p'])}</small></td>"
+    return _markup(made)
+
+
+def td_interaction(value: Mapping[str, Any]) -> Any:
+    """A difference of differences with its verdict; marked only where there is one."""
+    word = str(value["verdict"])
+    mark = _GOOD if word.startswith("better") else _BAD if word.startswith("worse") else ""
+    made = str(_estimate_cell(value["estimate"], sign=True, mark=mark))
+    return _markup(made.removesuffix("</td>") + f"<small>{escape(word)}</small></td>")
+
+
+def td_fine(estimate: Sequence[Any]) -> Any:
+    """Small numbers with two more digits."""
+    value, low, high = (_MISSING if v is None else f"{v:.5f}" for v in estimate[:3])
+    return _markup(f"<td>{value}<small>[{low}, {high}]</small></td>")
+
+
+def said(estimate: Mapping[str, Any] | None) -> str:
+    """An estimate of a record, in one line."""
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    values = [estimate["value"], estimate["low"], estimate["high"]]
+    return f"{signed(values[0])} {interval(values, sign=True)}".strip()
+
+
+def probability(value: float | None) -> str:
+    """A p-value."""
+    return "–" if value is None else "< .001" if value < 0.001 else f"{value:.3f}"
 
 
 def td_number(value: float | None) -> Any:
@@ -208,7 +250,7 @@ def _outcome(value: Any) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        fixed, signed, number, percent, td, td_change, td_side, td_number, td_share, td_seconds, td_missing, forest, forest_head,
-        named, verdict, short, breakable, sentence, listed, pretty, audited,
+        fixed, signed, number, percent, said, probability, td, td_change, td_judged, td_side, td_interaction, td_fine, td_number, td_share,
+        td_seconds, td_missing, forest, forest_head, named, verdict, short, breakable, sentence, listed, pretty, audited,
     )
 }  # fmt: skip

@@ -11,8 +11,9 @@ from typing import Any
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
+from detox.bench.fronts import fronts
 from detox.bench.report.costs import costs
-from detox.bench.report.panels import agreement_panel
+from detox.bench.report.panels import add_verdicts, agreement_panel, front_panels, interaction_panel
 from detox.bench.report.prompts import quantised, samples, spread
 from detox.bench.report.reading import Results
 from detox.bench.report.side_effects import Change, Items, changes, direction
@@ -42,6 +43,8 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         return known[id(card)]
 
     cells = _cells(results, rows, items)
+    found = fronts(comparison)
+    add_verdicts(results, rows, cells, found)
     identity = rows[0].scorecard.protocol.get("identity", {})
     data: dict[str, Any] = {
         "format": FORMAT,
@@ -67,7 +70,8 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "metrics": _metrics(rows),
         "cells": cells,
         "absent": _absent(results, cells),
-        "interaction": None,
+        "interaction": interaction_panel(results),
+        "fronts": front_panels(found),
         "agreement": agreement_panel(results, rows, [cell["changes"] for cell in cells]),
         "controls": [_against(one) for one in against_controls(comparison)] if comparison.control_rows else [],
         "prompts": _prompts(results, rows, items),
@@ -120,6 +124,9 @@ def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], c
         "label": row.method_label,
         "role": role(row, results),
         "chosen_on": row.chosen_on,
+        "verdicts": None,
+        "tests": {},
+        "front": None,
         "toxicity": estimate(row.toxicity),
         "toxicity_change": estimate(row.toxicity_change),
         "cost_change": estimate(row.cross_entropy_change),

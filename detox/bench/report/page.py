@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from detox.bench.fronts import FLOOR
 from detox.bench.report.cell_marks import FILTERS
 from detox.bench.report.escaping import data_block, made_visible
+from detox.bench.verdicts import MARGIN
 from detox.files import write_text
+from detox.statistics import MISSING_LIMIT
 
 _ASSETS = Path(__file__).parent / "assets"
 _SECTIONS = {
@@ -26,7 +29,12 @@ _SECTIONS = {
 _EXTRA = (
     "recognition/auc", "probe/auc", "safenlp/mean_all_groups", "rewriting/toxicity", "rewriting/similarity", "minimal_pairs/accuracy",
 )  # fmt: skip
-_MISSING_LIMIT = 0.02
+
+_VERDICTS = (
+    "Verdicts: toxicity by sign flips over prompts, with Holm's correction among the cells of a base, at .05; utility by the interval of "
+    f"clean cross-entropy against a margin of {MARGIN:g} nats. Above {MISSING_LIMIT:.0%} missing nothing is said. On the front: share of "
+    "resamples in which no other cell of the base is better in both."
+)
 
 
 def write_page(path: str | Path, data: Mapping[str, Any], *, command: str | None = None) -> Path:
@@ -84,19 +92,25 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
     choices = [name for name in names if name.startswith("choice/") and name.endswith("/accuracy")]
     shown = [cell for cell in cells if cell["role"] != "control"]
     lost = [(cell, one) for cell in cells for one in cell["accounting"] if one["missing"]]
-    many = sum(one["share"] > _MISSING_LIMIT for _, one in lost)
+    many = sum(one["share"] > MISSING_LIMIT for _, one in lost)
     missing = len(data["holes"]) + len(data["absent"])
     problems = []
     if missing:
         problems.append(f"{missing} {'row has' if missing == 1 else 'rows have'} no numbers.")
     if many:
-        problems.append(f"{many} times a scorer has no score for more than {_MISSING_LIMIT:.0%} of a cell's texts.")
+        problems.append(f"{many} times a scorer has no score for more than {MISSING_LIMIT:.0%} of a cell's texts.")
     ends = [v for cell in shown if (e := cell["toxicity_change"]) for v in e[:3] if v is not None]
     texts = (
         "No texts were kept with these records."
         if not data["texts_kept"]
         else f"Texts of {data['texts_kept']} cells were kept. They are left out of this page; `--texts` puts a choice of them in, hidden "
         "until clicked."
+    )
+    chosen = [cell for cell in cells if not (cell["verdicts"] or {"ranked": True})["ranked"]]
+    unranked = (
+        f" {len(chosen)} cells were chosen on the prompts that they are measured on and are not ranked."
+        if chosen
+        else ""
     )
     return {
         "controls": sorted({cell["method"] for cell in cells if cell["role"] == "control"}),
@@ -111,12 +125,13 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
         "incidents": [(cell, line) for cell in cells for line in cell["incidents"]],
         "problems": " ".join(problems),
         "no_samples": texts,
-        "no_interaction": data.get("no_interaction") or "Not computed for these records: it needs two arms of pretraining or more and a "
-        "method that was measured at several strengths.",
+        "floor": FLOOR,
+        "no_interaction": "These records cannot say: it takes two arms of pretraining or more, and a method that was measured on both "
+        "of them, with scores and clean cross-entropy.",
         "no_agreement": "Only one scorer judged these texts: nobody to agree with."
         if len(data["scorers"]) < 2
         else "Not computed for these records.",
-        "verdict_note": data.get("verdict_note") or "No verdicts were computed for these records: read the intervals.",
+        "verdict_note": _VERDICTS + unranked,
     }  # fmt: skip
 
 
