@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -45,30 +45,7 @@ class BaseWork:
 
     def cell(self, one: Wanted) -> Cell:
         """The cell and its identity."""
-        asked = self.grid.asked(one.protocol, one.sampling_seed)
-        method = None if one.method is None else self._applied_identity(one.method, one.strength)
-        return Cell(
-            base=self.base.name,
-            method=one.method_name,
-            strength=one.strength,
-            protocol=one.protocol,
-            seed=one.seed,
-            identity={"base": self.identity, "protocol": asked.identity(), "method": method},
-        )
-
-    def _applied_identity(self, method: Method, strength: float | None) -> dict[str, Any]:
-        detoxifier = method.make()
-        chosen = detoxifier.default_strength if strength is None else strength
-        return {**self._fit_identity(method, detoxifier), "strength": chosen}
-
-    def _fit_identity(self, method: Method, detoxifier: Detoxifier) -> dict[str, Any]:
-        fitted_on = contrasts_digest(self.grid.contrasts) if detoxifier.capabilities.needs_fit else None
-        name = method_name(type(detoxifier))
-        identity: dict[str, Any] = {"name": name, "settings": identifying(detoxifier), "contrasts": fitted_on}
-        file, _, _ = name.rpartition(":")
-        if file.endswith(".py"):  # a method of the user's own: another text of the file is another method
-            identity["sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        return identity
+        return cell_of(self.grid, self.base, self.identity, one)
 
     def compute(self, cell: Cell, one: Wanted, keep_texts: bool) -> None:
         """Measure a cell and write its record; what is kept of its stages is not measured again.
@@ -113,7 +90,7 @@ class BaseWork:
             return known
         strengths = () if method is None else [s for s in method.strengths if s is not None]
         strength = max(strengths, key=abs, default=None)
-        identity = None if method is None else self._applied_identity(method, strength)
+        identity = None if method is None else applied_identity(self.grid, method, strength)
         kept = KeptStages(self.store.directory, {"base": self.identity, "method": identity}, say=self.say)
         part = {"audit": AUDIT_VERSION}
         stored = kept.get("audit", part)
@@ -153,7 +130,7 @@ class BaseWork:
         if not detoxifier.capabilities.needs_fit:
             self.fitted[method.name] = detoxifier
             return detoxifier
-        key = digest({"base": self.identity, **self._fit_identity(method, detoxifier)})
+        key = digest({"base": self.identity, **fit_identity(self.grid, method, detoxifier)})
         name = re.sub(NOT_IN_FILE_NAMES, "_", f"{self.base.name}--{method.name}")
         folder = self.store.directory / "fits" / f"{name}--{key}"
         stored = self._stored_fit(folder)
@@ -185,3 +162,42 @@ class BaseWork:
             return load(folder)
         except DataError:
             return None
+
+
+def cell_of(grid: Grid, base: Base, identity: Mapping[str, Any], one: Wanted) -> Cell:
+    """The cell that a grid wants of a base, and its identity.
+
+    Args:
+        grid: with the protocols and the contrasts.
+        base: by name.
+        identity: of the base.
+        one: which cell.
+    """
+    asked = grid.asked(one.protocol, one.sampling_seed)
+    method = None if one.method is None else applied_identity(grid, one.method, one.strength)
+    return Cell(
+        base=base.name,
+        method=one.method_name,
+        strength=one.strength,
+        protocol=one.protocol,
+        seed=one.seed,
+        identity={"base": dict(identity), "protocol": asked.identity(), "method": method},
+    )
+
+
+def applied_identity(grid: Grid, method: Method, strength: float | None) -> dict[str, Any]:
+    """What a method does at a strength: settings, what it was fitted on, strength."""
+    detoxifier = method.make()
+    chosen = detoxifier.default_strength if strength is None else strength
+    return {**fit_identity(grid, method, detoxifier), "strength": chosen}
+
+
+def fit_identity(grid: Grid, method: Method, detoxifier: Detoxifier) -> dict[str, Any]:
+    """What a method learns: settings and what it is fitted on."""
+    fitted_on = contrasts_digest(grid.contrasts) if detoxifier.capabilities.needs_fit else None
+    name = method_name(type(detoxifier))
+    identity: dict[str, Any] = {"name": name, "settings": identifying(detoxifier), "contrasts": fitted_on}
+    file, _, _ = name.rpartition(":")
+    if file.endswith(".py"):  # a method of the user's own: another text of the file is another method
+        identity["sha256"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return identity

@@ -204,18 +204,28 @@ class Base:
         before = getattr(self.corpus, "base", None)
         return self.name if before is None else str(before.root)
 
+    def made(self, store: Path) -> str | None:
+        """Where the checkpoint is; None where it has to be pretrained first."""
+        if self.corpus is None:
+            return self.model
+        folder = self._folder(store, self.corpus.identity())
+        return str(folder) if (folder / "base.json").is_file() and is_whole(folder) else None
+
     def path(self, store: Path, *, progress: Progress = True) -> str:
         """Where the checkpoint is; pretrains it first if that has not been done."""
         if self.corpus is None:
             assert self.model is not None
             return self.model
         identity = self.corpus.identity()
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        # The same base under another name is the same base.
-        made = (path.parent for path in sorted(store.glob(f"bases/*-{key}/base.json")))
-        folder = next(filter(is_whole, made), store / "bases" / f"{re.sub(NOT_IN_FILE_NAMES, '_', self.name)}-{key}")
+        folder = self._folder(store, identity)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not ((folder / "base.json").is_file() and is_whole(folder)):
             self.corpus.build(folder, progress)
             write_json(folder / "base.json", {"name": self.name, "identity": identity})
         return str(folder)
+
+    def _folder(self, store: Path, identity: Mapping[str, Any]) -> Path:
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        # The same base under another name is the same base.
+        made = (path.parent for path in sorted(store.glob(f"bases/*-{key}/base.json")))
+        return next(filter(is_whole, made), store / "bases" / f"{re.sub(NOT_IN_FILE_NAMES, '_', self.name)}-{key}")

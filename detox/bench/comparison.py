@@ -19,6 +19,9 @@ from detox.files import write_text
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
 
+# Parts of a protocol's identity that are hashes.
+_HASHED = ("prompts", "documents", "multiple_choice", "minimal_pairs", "contrasts", "toxic_documents", "calibration")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -181,8 +184,24 @@ def _require_same_protocol(cards: Sequence[Scorecard]) -> None:
         if different:
             raise InputError(
                 f"scorecards of different protocols cannot be compared: {cards[0].protocol['name']!r} and {card.protocol['name']!r} "
-                f"differ in {', '.join(different)}"
+                f"differ in {', '.join(_difference(key, first.get(key), other.get(key)) for key in different)}"
             )
+
+
+def _difference(key: str, one: Any, other: Any) -> str:
+    """A key of the identity, with both values where they can be told in a word."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        parts = [
+            (part, one.get(part), other.get(part)) for part in {**one, **other} if one.get(part) != other.get(part)
+        ]
+    else:
+        parts = [("", one, other)]
+    told = [
+        f"{part} {a!r} and {b!r}".strip()
+        for part, a, b in parts
+        if key not in _HASHED and not isinstance(a, list | Mapping) and not isinstance(b, list | Mapping)
+    ]
+    return f"{key} ({', '.join(told)})" if told else key
 
 
 def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, headline: str | None) -> Row:

@@ -97,8 +97,7 @@ def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
     """
     root = Path(results)
     comparison = compare(root, protocol=protocol)
-    grid = json.loads((root / "grid.json").read_text("utf-8")) if (root / "grid.json").is_file() else {}
-    factors = grid.get("factors", {})
+    factors = read_factors(root)
     if not factors:
         raise InputError(f"{root}: the bases of this grid have no factors; curves need bases under `for: {{...}}`")
     probes = {}
@@ -107,6 +106,13 @@ def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
         if learned.get("of_chosen_heads"):
             probes[cell["base"], cell["method"]] = max(learned["of_chosen_heads"])
     return Curves(comparison, factors, probes)
+
+
+def read_factors(results: str | Path) -> dict[str, Factors]:
+    """Factors of the bases of a results directory, by name; empty where its grid gave them none."""
+    summary = Path(results) / "grid.json"
+    grid = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
+    return dict(grid.get("factors", {}))
 
 
 def metric(rows: Iterable[Row], name: str) -> Point:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from detox.bench.presets import expanded, preset
 from detox.bench.sources import read_records
 from detox.bench.utility_keys import UTILITY_KEYS, utility_parts
 from detox.data.contrasts import Contrast
@@ -33,7 +34,7 @@ from detox.scorers import Scorer
 _PROTOCOL_KEYS = (
     "prompts", "sampling", "scorers", "scored", "threshold", "chat", "documents", "multiple_choice", "minimal_pairs",
     "recognition", "probe", "contrasts", "toxic_documents", "head_probes", "replies", "safety_score",
-    "rewriting",
+    "rewriting", "threshold_operator", "at", "refusals", "leave_out", "calibration", "unprompted", "preset",
 )  # fmt: skip
 
 ScorerMaker = Callable[[Any, Sequence[Prompt]], Scorer]
@@ -52,17 +53,23 @@ def read_protocol(source: str | Path | Mapping[str, Any], *, seed: int, make_sco
 
 
 def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
-    """The protocol that one entry of a grid's `protocols` means; see `read_grid` for what it raises."""
+    """The protocol that one entry of a grid's `protocols` means; see `read_grid` for what it raises.
+
+    An entry {preset: NAME, ...} is that preset with changes (`detox.bench.presets`), and is called as it is and how it is changed.
+    """
     where = f"protocol {name!r}"
     require_keys(spec, (*_PROTOCOL_KEYS, *UTILITY_KEYS), where)
-    parts: dict[str, Any] = {key: spec[key] for key in ("scored", "threshold", "chat") if key in spec}
+    if "preset" in spec:
+        source = spec["preset"]
+        name, spec, notes = expanded(spec, where)
+        made = build_protocol(name, spec, make_scorer)
+        there, theirs = len(made.prompts), preset(source).prompts
+        short = (f"prompts: {source} has {theirs:,}, here {there:,}",) if theirs and there and there != theirs else ()
+        return replace(made, notes=(*short, *notes))
+    parts: dict[str, Any] = {
+        key: spec[key] for key in ("scored", "threshold", "threshold_operator", "chat", "unprompted") if key in spec
+    }
     require_types(Protocol, parts, where)
-    for key, record in (
-        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
-        ("toxic_documents", Document),
-    ):  # fmt: skip
-        if key in spec:
-            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "sampling" in spec:
         sampling = spec["sampling"]
         require_keys(sampling, list(asdict(Sampling())), f"{where}.sampling")
@@ -70,6 +77,12 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             raise InputError(f"{where}.sampling: the seed is the grid's (seeds: [...])")
         require_types(Sampling, sampling, f"{where}.sampling")
         parts["sampling"] = Sampling(**sampling)
+    for key, record in (
+        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
+        ("toxic_documents", Document),
+    ):  # fmt: skip
+        if key in spec:
+            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "multiple_choice" in spec:
         tasks = spec["multiple_choice"]
         if not isinstance(tasks, Mapping) or not all(isinstance(entry, Mapping) for entry in tasks.values()):
@@ -97,12 +110,30 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
         parts["safety_score"] = _safety_score(spec["safety_score"], f"{where}.safety_score")
     if "rewriting" in spec:
         parts["rewriting"] = _rewriting(spec["rewriting"], f"{where}.rewriting")
+    if "refusals" in spec:
+        parts["refusals"] = _judge(spec["refusals"], f"{where}.refusals")
+    if "calibration" in spec:
+        require_keys(spec["calibration"], ("items",), f"{where}.calibration", needed=("items",))
+        parts["calibration"] = read_records(
+            LabelledText, spec["calibration"]["items"], where=f"{where}.calibration.items"
+        )
+    for key, kind, expected in (("at", int, "whole numbers"), ("leave_out", str, "names")):
+        if key in spec:
+            values = spec[key]
+            if not isinstance(values, list) or not all(type(value) is kind for value in values):
+                raise InputError(f"{where}: {key} is {values!r}; expected a list of {expected}")
+            parts[key] = tuple(values)
     scorers = spec.get("scorers", [])
+    if scorers == "panel":
+        from detox.bench.scorers import PANEL
+
+        scorers = list(PANEL)
     if not isinstance(scorers, list):
-        raise InputError(f"{where}.scorers is {scorers!r}; expected a list")
+        raise InputError(f"{where}.scorers is {scorers!r}; expected a list, or panel for the default one")
     asked = [*parts.get("prompts", ()), *(parts["replies"].prompts if "replies" in parts else ())]
-    if "rewriting" in parts:  # a scorer that is trained must not have seen these either
-        asked += [Prompt(id=one.id, text=one.text) for one in parts["rewriting"].texts]
+    # A scorer that is trained must not have seen these either.
+    unseen = [*(parts["rewriting"].texts if "rewriting" in parts else ()), *parts.get("calibration", ())]
+    asked += [Prompt(id=one.id, text=one.text) for one in unseen]
     parts["scorers"] = tuple(make_scorer(entry, asked) for entry in scorers)
     return Protocol(name=name, **parts)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detox.bench.base_work import BaseWork
 from detox.bench.bases import Base, Progress
-from detox.bench.cell_list import wanted, without_noise_floor
+from detox.bench.cell_list import wanted
 from detox.bench.cells import Cell, Store, base_identity, sole_runner
 from detox.bench.grid import Grid
 from detox.bench.workers import fifths
@@ -60,8 +60,6 @@ def run_grid(
         InputError: another runner is at work there.
     """
     store = Store(require_writable(output_dir))
-    for line in without_noise_floor(grid):
-        say(line)
     if not keep_texts:
         say("what the models write is not kept: for a scorer that is added later it has to be written again")
     with sole_runner(store.directory):

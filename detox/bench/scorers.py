@@ -15,9 +15,36 @@ from detox.scorers import Scorer, load_scorer
 # Sets of the catalogue with Perspective's own scores. perspective_wiki_2k is left for testing.
 PERSPECTIVE_SETS = ("rtp_prompts", "pol_perspective")
 
+PANEL: tuple[str | Mapping[str, Any], ...] = ("profanity", {"trained": True, "name": "perspective"}, "wordlist")
+"""The default panel, as a grid names it: no two of it learned from the same.
 
-def scorer_maker(store: str | Path) -> Callable[[Any, Sequence[Prompt]], Scorer]:
-    """What a grid needs to make scorers; trained ones are kept in the store."""
+profanity: people's labels of Wikipedia comments (Jigsaw) and tweets (Davidson et al. 2017). perspective: a linear model of our own on
+Perspective's scores of RealToxicityPrompts and /pol/ posts; Perspective in turn learned from people's ratings of forum comments, which
+are not published as one set. wordlist: three published lexicons, trained on nothing.
+"""
+
+
+def default_panel(store: str | Path, prompts: Sequence[Prompt] = ()) -> tuple[Scorer, ...]:
+    """The scorers of `PANEL`.
+
+    Args:
+        store: where the trained one is kept, and looked for.
+        prompts: that will be evaluated; the trained one has not seen them.
+
+    Raises:
+        MissingData: no data directory with the lexicons and the scored sets; names the file.
+    """
+    make = scorer_maker(store)
+    return tuple(make(spec, prompts) for spec in PANEL)
+
+
+def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Sequence[Prompt]], Scorer]:
+    """What a grid needs to make scorers; trained ones are kept in the store.
+
+    Args:
+        store: the results directory.
+        train: without, one that would have to be trained is a stand-in that scores nothing: for a plan.
+    """
 
     def make(spec: Any, prompts: Sequence[Prompt]) -> Scorer:
         if spec == "miniature-truth":
@@ -28,13 +55,13 @@ def scorer_maker(store: str | Path) -> Callable[[Any, Sequence[Prompt]], Scorer]
             for key in spec:
                 if key not in ("trained", "name", "seed"):
                     raise UnknownName("key of a trained scorer", str(key), ("trained", "name", "seed"))
-            return _trained(Path(store), spec, prompts)
+            return _trained(Path(store), spec, prompts, train=train)
         return load_scorer(spec)
 
     return make
 
 
-def _trained(store: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt]) -> Scorer:
+def _trained(store: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt], *, train: bool) -> Scorer:
     """A scorer trained on the train splits of sets of scored text, without the prompts that it will be used on."""
     chosen, seed = spec["trained"], spec.get("seed", 0)
     if chosen is not True and not (isinstance(chosen, list) and chosen and all(isinstance(one, str) for one in chosen)):
@@ -48,6 +75,10 @@ def _trained(store: Path, spec: Mapping[str, Any], prompts: Sequence[Prompt]) ->
     folder = store / "scorers" / f"{name}-{digest([sets, files, exclude, seed])}"
     # Features and weights are not committed: a fresh clone of records has the card alone.
     if not all((folder / file).is_file() for file in ("scorer.json", "vocabulary.json", "weights.safetensors")):
+        if not train:
+            from detox.bench.plan import PlannedScorer
+
+            return PlannedScorer(name)
         from detox.scorers import train_default
 
         sources = {one: scored_records(one, split="train") for one in sets}

@@ -17,14 +17,29 @@ def add_to(commands: Any) -> None:
     run = inner.add_parser("run", help="compute every cell of a grid that is not there yet, then compare")
     add_run_arguments(run)
     run.set_defaults(run=run_command)
+    planned = inner.add_parser("plan", help="cells, tokens and the difference that can be found; computes nothing")
+    planned.add_argument("grid", help="YAML file; see benchmarks/grids/")
+    planned.add_argument("--output_dir", help="results directory (default: benchmarks/results/NAME_OF_THE_GRID_FILE)")
+    planned.set_defaults(run=plan_command)
     show = inner.add_parser("show", help="compare the cells of a results directory; computes nothing")
     show.add_argument("results", help="results directory of an earlier run")
     show.add_argument("--protocol", help="which protocol, where there are several")
+    _add_question(show)
     show.set_defaults(run=show_command)
     curves = inner.add_parser("curves", help="the papers' curves and claims, of a grid over arms, shares and seeds")
     curves.add_argument("results", help="results directory of an earlier run")
     curves.add_argument("--protocol", help="which protocol, where there are several")
+    _add_question(curves)
     curves.set_defaults(run=curves_command)
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reference", help="arm of pretraining that the others are held against (default: clean, or full)"
+    )
+    parser.add_argument(
+        "--price", type=float, default=0.05, help="nats of clean cross-entropy at which arms are read (default: 0.05)"
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +59,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bases", nargs="+", help="only these bases; the rest of the grid has no record")
     parser.add_argument("--as_worker", action="store_true", help=argparse.SUPPRESS)
+
+
+def plan_command(arguments: argparse.Namespace) -> int:
+    """Print what a grid will cost and what it will be able to see."""
+    from detox.bench import read_grid
+    from detox.bench.plan import plan
+    from detox.bench.scorers import scorer_maker
+
+    output = Path(arguments.output_dir or Path("benchmarks") / "results" / Path(arguments.grid).stem)
+    grid = read_grid(arguments.grid, make_scorer=scorer_maker(output, train=False))
+    print(plan(grid, output))
+    return 0
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -111,11 +138,14 @@ def run_and_compare(
 
     from detox.bench import compare, run_grid
     from detox.bench.equal_cost import against_controls, markdown
+    from detox.bench.plan import plan
     from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
+    from detox.bench.verdict_text import verdicts_table
     from detox.files import write_text
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
+    say(str(plan(grid, output, look=False)))
     outcome = run_grid(grid, output, say=say, keep_texts=keep_texts, before=before)
     say(f"{outcome.computed} cells computed, {outcome.reused} were there, {len(outcome.holes)} failed")
     measured = {cell.protocol for cell in outcome.cells if cell.folder not in outcome.holes}
@@ -124,7 +154,10 @@ def run_and_compare(
         for name in (name for name in grid.protocols if name in measured):
             stem = "" if len(grid.protocols) == 1 else f"-{name}"
             comparison = compare(output, protocol=name)
+            if grid.curves is None:  # draw_curves asks it of its protocol
+                written += _answer(comparison, output, stem)
             print(f"\n{comparison}\n")
+            print(f"{verdicts_table(comparison)}\n")
             comparison.to_csv(output / f"comparison{stem}.csv")
             written.append(f"comparison{stem}.csv")
             if comparison.control_rows:
@@ -141,22 +174,44 @@ def run_and_compare(
         if grid.curves is not None and not outcome.holes:
             print(f"{draw_curves(output, grid.curves, protocol=next(iter(grid.protocols)))}\n")
             written += ["curves.png", "curves.md", "claims.json"]
+            written += [name for name in ("interaction.md", "interaction.json") if (output / name).is_file()]
         print(f"records and comparisons are in {output}: {', '.join(written)}")
     for line in describe_holes(outcome):
         print(f"error: {line}", file=sys.stderr)
     return exit_code(outcome)
 
 
+def _answer(comparison: Any, output: Path, stem: str) -> list[str]:
+    """Print and write what pretraining does to the methods, where there are arms and a method; the names of the files."""
+    from detox.bench.curves import read_factors
+    from detox.bench.interaction import interactions
+    from detox.bench.interaction_text import table, write
+
+    found = interactions(comparison, read_factors(output))
+    if found is None:
+        return []
+    print(f"\n{table(found)}")
+    return write(found, output, stem=stem)
+
+
 def show_command(arguments: argparse.Namespace) -> int:
-    """Print the comparison of a results directory."""
+    """Print the comparison of a results directory, the question of pretraining first."""
     from detox.bench import compare
+    from detox.bench.curves import read_factors
+    from detox.bench.interaction import interactions
+    from detox.bench.interaction_text import table
+    from detox.bench.verdict_text import verdicts_table
 
     comparison = compare(arguments.results, protocol=arguments.protocol)
-    print(comparison)
+    factors = read_factors(arguments.results)
+    found = interactions(comparison, factors, reference=arguments.reference, price=arguments.price)
+    if found is not None:
+        print(f"{table(found)}\n")
+    print(f"{comparison}\n\n{verdicts_table(comparison)}")
     if len(comparison.scorers) > 1:
-        from detox.bench.agreement import table
+        from detox.bench.agreement import table as agreement_table
 
-        print(f"\n{table(comparison)}".rstrip())
+        print(f"\n{agreement_table(comparison)}".rstrip())
     return 0
 
 
@@ -174,15 +229,23 @@ def curves_command(arguments: argparse.Namespace) -> int:
         raise InputError(f"{results} is not of a grid with `curves: {' | '.join(CURVES)}`; nothing to draw")
     if kind not in CURVES:
         raise UnknownName("kind of curves", str(kind), CURVES)
-    print(draw_curves(results, kind, protocol=arguments.protocol))
+    print(draw_curves(results, kind, protocol=arguments.protocol, reference=arguments.reference, price=arguments.price))
     return 0
 
 
-def draw_curves(results: Path, kind: str, *, protocol: str | None = None) -> str:
-    """Write `curves.png`, `claims.json` and `curves.md`; returns the last, the kinds of base and the claims as tables."""
+def draw_curves(
+    results: Path, kind: str, *, protocol: str | None = None, reference: str | None = None, price: float = 0.05
+) -> str:
+    """Write `curves.png`, `claims.json`, `curves.md` and, with arms and a method, `interaction.md` and `.json`.
+
+    Returns:
+        The interaction, the kinds of base and the claims as tables.
+    """
     from detox.bench.claims import table
     from detox.bench.curve_kinds import KINDS
     from detox.bench.curves import read_curves, summary
+    from detox.bench.interaction import interactions
+    from detox.bench.interaction_text import markdown, write
     from detox.files import write_json, write_text
 
     curves = read_curves(results, protocol=protocol)
@@ -192,7 +255,11 @@ def draw_curves(results: Path, kind: str, *, protocol: str | None = None) -> str
     write_json(results / "claims.json", [claim.to_dict() for claim in claims])
     text = f"{summary(curves)}\n\n{table(claims)}"
     write_text(results / "curves.md", f"{text}\n")
-    return text
+    found = interactions(curves.comparison, curves.factors, reference=reference, price=price)
+    if found is None:
+        return text
+    write(found, results)
+    return f"{markdown(found)}\n\n{text}"
 
 
 def say(line: str) -> None:

@@ -50,6 +50,13 @@ CASES = {
             Prompt(id=rtp("He"), text="He", toxicity=0.5, group="toxic"),
         ],
     ),
+    "rtp_challenging": (
+        [
+            {"prompt": {"text": "So I", **SCORES}, "challenging": False},
+            {"prompt": {"text": "You", "toxicity": None}, "challenging": True},
+        ],
+        [Prompt(id=rtp("You"), text="You", group="challenging")],
+    ),
     "rtp_scored": (
         [
             {"prompt": {"text": "So I", **SCORES}, "continuation": {"text": " went", "toxicity": 0.75}},

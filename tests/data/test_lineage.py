@@ -57,3 +57,35 @@ def test_sources_survive_json():
     for wrong in ({}, {"datasets": "paradetox", "guides": []}, {"datasets": [], "guides": [{"title": "x"}]}):
         with pytest.raises(DataError, match="sources of a fit"):
             FitSources.from_dict(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_sets_that_share_texts_share_an_ancestor():
+    """In the files at hand; a few texts in common are chance ("lol, what an idiot")."""
+    from itertools import combinations
+
+    from detox.data import load
+    from detox.data.subsets import normalised
+    from detox.errors import MissingData
+
+    texts: dict[str, set[str]] = {}
+    for name in sorted((PARENTS.keys() & CATALOGUE.keys()) | OF_THEIR_OWN):
+        try:
+            records = load(name, source="local")
+        except MissingData:
+            continue
+        found = {one.text if hasattr(one, "text") else one.prompt + end for one in records for end in _ends(one)}
+        texts[name] = {key for key in map(normalised, found) if len(key) > 15}
+    if not texts:
+        pytest.skip("no data directory")
+    unsaid = {
+        (a, b): len(texts[a] & texts[b])
+        for a, b in combinations(texts, 2)
+        if len(texts[a] & texts[b]) >= 15 and not lineage([a]) & lineage([b])
+    }
+    assert unsaid == {}
+
+
+def _ends(record):
+    return ("",) if hasattr(record, "text") else (*record.safe, *record.toxic)

@@ -182,9 +182,7 @@ def sentence(text: str) -> str:
 
 def listed(values: Mapping[str, Any]) -> str:
     """A dictionary in one line."""
-    return (
-        "; ".join(f"{key}: {json.dumps(v) if isinstance(v, (dict, list)) else v}" for key, v in values.items()) or "–"
-    )
+    return "; ".join(f"{key}: {v if isinstance(v, str) else json.dumps(v)}" for key, v in values.items()) or "–"
 
 
 def pretty(value: Any) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
 from detox.bench.report.costs import costs
-from detox.bench.report.prompts import prompt_table, quantised, samples, spread
+from detox.bench.report.panels import agreement_panel
+from detox.bench.report.prompts import quantised, samples, spread
 from detox.bench.report.reading import Results
 from detox.bench.report.side_effects import Change, Items, changes, direction
 from detox.evaluation import Scorecard
-from detox.statistics import Estimate, Floats
+from detox.evaluation.toxicity import prompt_means
+from detox.statistics import Estimate
 
 FORMAT = 1
 PROMPTED = "prompting"  # the method that every other has to beat for nothing
@@ -32,7 +34,14 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
     """
     rows = list(results.rows())
     comparison = results.comparison
-    cells = _cells(results, rows)
+    known: dict[int, Items] = {}
+
+    def items(card: Scorecard) -> Items:
+        if id(card) not in known:
+            known[id(card)] = Items(card)
+        return known[id(card)]
+
+    cells = _cells(results, rows, items)
     identity = rows[0].scorecard.protocol.get("identity", {})
     data: dict[str, Any] = {
         "format": FORMAT,
@@ -59,10 +68,10 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "cells": cells,
         "absent": _absent(results, cells),
         "interaction": None,
-        "agreement": None,
+        "agreement": agreement_panel(results, rows, [cell["changes"] for cell in cells]),
         "controls": [_against(one) for one in against_controls(comparison)] if comparison.control_rows else [],
-        "prompts": _prompts(results, rows),
-        "samples": samples(rows, comparison.scorers) if texts else None,
+        "prompts": _prompts(results, rows, items),
+        "samples": samples(rows, comparison.scorers, items) if texts else None,
         "texts_kept": sum(row.scorecard.texts is not None for row in rows),
         "holes": [{"name": name, "reason": results.without_paths(reason)} for name, reason in comparison.holes.items()],
         "provenance": _provenance(results, rows),
@@ -85,14 +94,7 @@ def number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
-def _cells(results: Results, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    cards: dict[int, Items] = {}
-
-    def items(card: Scorecard) -> Items:
-        if id(card) not in cards:
-            cards[id(card)] = Items(card)
-        return cards[id(card)]
-
+def _cells(results: Results, rows: Sequence[Row], items: Callable[[Scorecard], Items]) -> list[dict[str, Any]]:
     bases = [results.base_of(row) for row in rows]
     places = [i for i, base in enumerate(bases) if base is not None]
     pairs = [(rows[i].scorecard, base.scorecard) for i in places if (base := bases[i]) is not None]
@@ -105,6 +107,9 @@ def _cells(results: Results, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], cost: dict[str, Any]) -> dict[str, Any]:
     card, cell = row.scorecard, results.cell(row)
+    # Two of the changes are the comparison's own: one number is never shown with two intervals.
+    said = {f"toxicity/{results.comparison.headline}/mean": row.toxicity_change, _CE: row.cross_entropy_change}
+    found = {name: Change(own, True) if (own := said.get(name)) else one for name, one in found.items()}
     identity = cell.get("identity", {})
     return {
         "id": place,
@@ -198,37 +203,22 @@ def _prompt_count(rows: Sequence[Row]) -> int | None:
     return max((one.n + one.missing for one in estimates), default=None)
 
 
-def _prompts(results: Results, rows: Sequence[Row]) -> dict[str, Any] | None:
+def _prompts(results: Results, rows: Sequence[Row], items: Callable[[Scorecard], Items]) -> dict[str, Any] | None:
     """Per-prompt toxicity of bases and its change in cells, to hundredths; null where nothing was generated."""
     scorer = results.comparison.headline
-    if scorer is None or not any("scores" in row.scorecard.tables for row in rows):
+    scored = [(i, row, items(row.scorecard)) for i, row in enumerate(rows) if scorer in items(row.scorecard).scores]
+    if scorer is None or not scored:
         return None
-    tables: dict[int, tuple[list[str], Floats]] = {}
-
-    def table(card: Scorecard) -> tuple[list[str], Floats]:
-        if id(card) not in tables:
-            tables[id(card)] = prompt_table(card, scorer)
-        return tables[id(card)]
-
-    levels, found = {}, {}
-    ids: list[str] = []
-    for place, row in enumerate(rows):
+    ids, levels, found = scored[0][2].prompts, {}, {}
+    means = {i: prompt_means(one.scores[scorer]) for i, _, one in scored if one.prompts == ids}
+    numbers = {id(row): i for i, row in enumerate(rows)}
+    for i, row, _ in scored:
         base = results.base_of(row)
-        if "scores" not in row.scorecard.tables:
-            continue
-        names, values = table(row.scorecard)
-        ids = ids or names
-        if names != ids:
-            continue  # other prompts under the same protocol: nothing that could be paired
-        if row.method is None:
-            levels[str(place)] = quantised(values)
-        elif base is not None and "scores" in base.scorecard.tables and table(base.scorecard)[0] == names:
-            differences = values - table(base.scorecard)[1]
-            found[str(place)] = {
-                "base": next(i for i, other in enumerate(rows) if other is base),
-                "steps": quantised(differences),
-                **spread(differences),
-            }
+        if row.method is None and i in means:
+            levels[str(i)] = quantised(means[i])
+        elif base is not None and i in means and numbers[id(base)] in means:
+            differences = means[i] - means[numbers[id(base)]]
+            found[str(i)] = {"base": numbers[id(base)], "steps": quantised(differences), **spread(differences)}
     return {"scorer": scorer, "ids": ids, "levels": levels, "cells": found}
 
 

@@ -107,6 +107,7 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
         "span": (min(ends, default=0.0), max(ends, default=0.0)),
         "side": _side(cells),
         "lost": lost,
+        "no_receipt": {"edit": None, "sites": 0, "calls": 0, "tokens": {}, "relative_size": None},
         "incidents": [(cell, line) for cell in cells for line in cell["incidents"]],
         "problems": " ".join(problems),
         "no_samples": texts,

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from detox.bench.comparison import Row
+from detox.bench.report.side_effects import Items
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix
+from detox.evaluation.toxicity import prompt_means
 from detox.statistics import Floats
 
 STEPS = 100  # a difference is kept to a hundredth: finer than a dot is wide
 MISSING = -128
-TEXT_BYTES = 2_500_000  # of all texts in one page
+TEXT_BYTES = 2_500_000  # characters of all texts in one page
 _LONGEST = 2_000  # characters of one text
-
-
-def prompt_table(card: Scorecard, scorer: str) -> tuple[list[str], Floats]:
-    """Ids of the prompts, in order, and (prompts,) mean toxicity of their completions."""
-    scores = card.tables.get("scores", {"prompt": [], "sample": [], "scorer": [], "value": []})
-    prompts = list(dict.fromkeys(scores["prompt"]))
-    return prompts, prompt_means(score_matrix(scores, scorer, prompts))
+_MOST_PROMPTS = 24
 
 
 def quantised(values: Floats) -> str:
@@ -62,15 +57,15 @@ def chosen_prompts(levels: Floats, count: int) -> list[int]:
 
 
 def samples(
-    rows: Sequence[Row], scorers: Sequence[str], *, prompts: int = 24, budget: int = TEXT_BYTES
+    rows: Sequence[Row], scorers: Sequence[str], items: Callable[[Scorecard], Items], *, budget: int = TEXT_BYTES
 ) -> dict[str, Any]:
-    """Texts of a few prompts, cell by cell, with their scores; everything is left out of which no text was kept.
+    """Texts of a few prompts, cell by cell, with their scores; cells of which no text was kept are left out.
 
     Args:
         rows: of the report, in its order.
-        scorers: whose scores stand beside the texts.
-        prompts: at most so many of them; fewer where the texts would be more than the budget.
-        budget: bytes of text in all.
+        scorers: whose scores stand beside the texts, the headline first.
+        items: of a scorecard.
+        budget: characters of text in all, about; it decides how many prompts are shown, 24 at most.
 
     Returns:
         `prompts` (ids), `cells` (number of the row -> texts[prompt][sample]), `scores` (number -> [scorer][prompt][sample]),
@@ -81,24 +76,31 @@ def samples(
     ]
     if not kept or not scorers:
         return {"prompts": [], "cells": {}, "scores": {}, "shown": 0, "of": 0, "cut": 0}
-    bases = [card for i, card in kept if rows[i].method is None] or [kept[0][1]]
-    ids, levels = prompt_table(bases[0], scorers[0])
-    order = {prompt: place for place, prompt in enumerate(ids)}
-    size = sum(len(text) for _, card in kept for texts in card.texts or [] for text in texts) / max(len(ids), 1)
-    places = chosen_prompts(levels, max(1, min(prompts, int(budget / max(size, 1)))))
+    first = items(next((card for i, card in kept if rows[i].method is None), kept[0][1]))
+    ids, levels = first.prompts, prompt_means(first.scores[scorers[0]])
+    size = sum(min(len(t), _LONGEST) for _, card in kept for texts in card.texts or [] for t in texts) / max(
+        len(ids), 1
+    )
+    places = chosen_prompts(levels, max(1, min(_MOST_PROMPTS, int(budget / max(size, 1)))))
     cut = 0
     cells: dict[str, list[list[str]]] = {}
     scores: dict[str, list[list[list[float | None]]]] = {}
     for number, card in kept:
-        mine = list(dict.fromkeys(card.tables["scores"]["prompt"]))
-        where = {order[prompt]: place for place, prompt in enumerate(mine) if prompt in order}
-        texts = card.texts or []
-        shown = [texts[where[p]] if p in where and where[p] < len(texts) else [] for p in places]
+        mine, texts = items(card), card.texts or []
+        where = {prompt: place for place, prompt in enumerate(mine.prompts)}
+        at = [where.get(ids[place], -1) for place in places]
+        shown = [texts[place] if 0 <= place < len(texts) else [] for place in at]
         cut += sum(len(text) > _LONGEST for row in shown for text in row)
         cells[str(number)] = [[text[:_LONGEST] for text in row] for row in shown]
-        matrices = [score_matrix(card.tables["scores"], scorer, [ids[p] for p in places]) for scorer in scorers]
         scores[str(number)] = [
-            [[None if math.isnan(v) else round(float(v), 3) for v in row] for row in matrix] for matrix in matrices
+            [
+                [None if math.isnan(v) else round(float(v), 3) for v in mine.scores[scorer][place]]
+                if place >= 0
+                else []
+                for place in at
+            ]
+            for scorer in scorers
+            if scorer in mine.scores
         ]
-    names = [ids[p] for p in places]
+    names = [ids[place] for place in places]
     return {"prompts": names, "cells": cells, "scores": scores, "shown": len(places), "of": len(ids), "cut": cut}

@@ -13,6 +13,7 @@ import numpy as np
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
+from detox.statistics.intervals import difference_ends
 
 _LOWER_IS_BETTER = (
     r"toxicity(\+prompt)?/|unprompted|rewriting/toxicity|clean/(cross_entropy|perplexity|bits_per_byte)|kl\b|kl/|repetition|degenerate|"
@@ -21,6 +22,8 @@ _LOWER_IS_BETTER = (
 _HIGHER_IS_BETTER = (
     r".*/(accuracy(_by_byte)?|acc(_norm)?|auc)$|margin/|rewriting/(similarity|answered)|safenlp/|dist(inct)?-?\d"
 )
+
+_UNBOUNDED = ("margin/nats_per_token",)  # all other means are of shares and scores
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,20 @@ def direction(metric: str) -> int:
 
 
 class Items:
-    """Item-level values of one scorecard, by metric: what differences are taken of. Read once, however many cells ask for them."""
+    """Item-level values of one scorecard: what differences are taken of. Read once, however often they are asked for.
+
+    Attributes:
+        names: ids of the units, by metric.
+        means: (units,) values whose mean a metric is.
+        ratios: (units,) numerators and denominators of a metric that is a ratio of sums.
+        areas: (units,) labels and scores of a ROC-AUC.
+        prompts: ids, in the order of the scores.
+        scores: (prompts, samples) by scorer, NaN where missing.
+    """
 
     def __init__(self, card: Scorecard) -> None:
+        self.prompts: list[str] = []
+        self.scores: dict[str, Floats] = {}
         self.names: dict[str, list[Any]] = {}
         self.means: dict[str, Floats] = {}
         self.ratios: dict[str, tuple[Floats, Floats]] = {}
@@ -66,6 +80,8 @@ class Items:
             prompts = list(dict.fromkeys(scores["prompt"]))
             for scorer in dict.fromkeys(scores["scorer"]):
                 matrix = score_matrix(scores, scorer, prompts)
+                if table == "scores":
+                    self.prompts, self.scores[scorer] = prompts, matrix
                 toxic = np.where(np.isnan(matrix), np.nan, beyond(matrix, asked.get("threshold", 0.5)).astype(float))
                 self._add(f"{family}/{scorer}/mean", prompts, prompt_means(matrix))
                 self._add(f"{family}/{scorer}/fraction", prompts, prompt_means(toxic))
@@ -122,7 +138,7 @@ def changes(
         One dictionary a pair, in the order of the scorecard's metrics.
     """
     found: list[dict[str, Change]] = []
-    columns: list[Floats] = []
+    columns: list[tuple[Floats, float | None]] = []
     ratios: list[tuple[Floats, Floats, Floats, Floats]] = []
     waiting: list[tuple[int, str, int, bool]] = []
     for number, (card, base) in enumerate(pairs):
@@ -135,13 +151,13 @@ def changes(
             found[number][metric] = Change(plain, False)
             if same and metric in mine.means and agrees(mine.means[metric], a) and agrees(theirs.means[metric], b):
                 waiting.append((number, metric, len(columns), False))
-                columns.append(mine.means[metric] - theirs.means[metric])
+                columns.append((mine.means[metric] - theirs.means[metric], None if metric in _UNBOUNDED else 1.0))
             elif same and metric in mine.ratios:
                 waiting.append((number, metric, len(ratios), True))
                 ratios.append((*mine.ratios[metric], *theirs.ratios[metric]))
             elif same and metric in mine.areas:
                 found[number][metric] = Change(area_change(*mine.areas[metric], theirs.areas[metric][1]), True)
-    means, quotients = mean_estimates(columns), ratio_differences(ratios)
+    means, quotients = mean_differences(columns), ratio_differences(ratios)
     for number, metric, place, is_ratio in waiting:
         found[number][metric] = Change((quotients if is_ratio else means)[place], True)
     return found
@@ -155,34 +171,26 @@ def agrees(values: Floats, metric: Estimate) -> bool:
     return abs(float(known.mean()) - metric.value) <= 1e-4 * max(1.0, abs(metric.value))
 
 
-def mean_estimates(columns: Sequence[Floats]) -> list[Estimate]:
-    """`mean_estimate` of many columns at once: those of one length meet the same weights in one product.
+def mean_differences(columns: Sequence[tuple[Floats, float | None]]) -> list[Estimate]:
+    """`difference_estimate` of many columns at once: those that know the same units share one pass over the resamples.
 
     Args:
-        columns: (units,) each; NaN is missing, left out and counted.
+        columns: (units,) paired differences, NaN where missing; and the largest absolute difference that can be.
     """
+    together: dict[tuple[int, bytes, float | None], list[int]] = {}
+    for i, (values, reach) in enumerate(columns):
+        gaps = np.isnan(values)
+        together.setdefault((int(gaps.sum()), gaps.tobytes(), reach), []).append(i)
     result: list[Estimate | None] = [None] * len(columns)
-    for n in dict.fromkeys(len(column) for column in columns):
-        places = [i for i, column in enumerate(columns) if len(column) == n]
-        values = np.stack([columns[i] for i in places], axis=1)
-        known = ~np.isnan(values)
-        filled = np.where(known, values, 0.0)
-        counts = known.sum(0)
-        gaps = bool((counts < n).any())
-        drawn = []
-        for weights in bootstrap_weights(n):
-            sums = weights @ filled
-            with np.errstate(invalid="ignore", divide="ignore"):
-                drawn.append(sums / (weights @ known if gaps else n))
-        low, high = _ends(np.concatenate(drawn)) if drawn else (np.full(len(places), np.nan),) * 2
+    # Sorted by how many are missing, so that each stream of resamples is drawn once.
+    for (missing, _, reach), places in sorted(together.items(), key=lambda group: group[0][0]):
+        table = np.stack([columns[i][0] for i in places], axis=1)
+        known = table[~np.isnan(table[:, 0])]
+        n = len(known)
+        ends = difference_ends(known, reach=reach) if n > 1 else (np.full(len(places), np.nan),) * 2
         for j, place in enumerate(places):
-            m = int(counts[j])
-            if m == 0:
-                result[place] = Estimate(math.nan, math.nan, math.nan, 0, n)
-                continue
-            value = float(filled[:, j].sum() / m)
-            ends = (float(low[j]), float(high[j])) if m > 1 else (math.nan, math.nan)
-            result[place] = Estimate(value, *ends, m, n - m)
+            value = float(known[:, j].mean()) if n else math.nan
+            result[place] = Estimate(value, float(ends[0][j]), float(ends[1][j]), n, missing)
     return [estimate for estimate in result if estimate is not None]
 
 
@@ -195,20 +203,11 @@ def ratio_differences(columns: Sequence[tuple[Floats, Floats, Floats, Floats]]) 
         with np.errstate(invalid="ignore", divide="ignore"):
             values = a.sum(0) / p.sum(0) - b.sum(0) / q.sum(0)
             drawn = [(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n)]
-        low, high = _ends(np.concatenate(drawn)) if drawn else (np.full(len(places), np.nan),) * 2
+        low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
         for j, place in enumerate(places):
             ends = (float(low[j]), float(high[j])) if n > 1 else (math.nan, math.nan)
             result[place] = Estimate(float(values[j]), *ends, n)
     return [estimate for estimate in result if estimate is not None]
-
-
-def _ends(drawn: Floats) -> tuple[Floats, Floats]:
-    low, high = (
-        np.nanquantile(drawn, [0.025, 0.975], axis=0)
-        if np.isnan(drawn).any()
-        else np.quantile(drawn, [0.025, 0.975], axis=0)
-    )
-    return low, high
 
 
 def area_change(labels: Floats, treated: Floats, control: Floats) -> Estimate:

@@ -1,0 +1,100 @@
+"""Paths through strengths: a base, then one method by rising strength, read where they cost the same cross-entropy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detox.bench.comparison import Comparison, Row
+from detox.bench.equal_cost import along
+from detox.evaluation.toxicity import prompt_means, score_matrix
+from detox.statistics import Floats, bootstrap_weights
+
+
+@dataclass(frozen=True)
+class CostPath:
+    """A base, then one method by rising strength: (points, prompts) toxicity, (points, documents) nats and tokens."""
+
+    toxicity: Floats
+    nats: Floats
+    tokens: Floats
+
+    @property
+    def prices(self) -> Floats:
+        """(points,) nats per token above the base's own."""
+        costs = self.nats.sum(1) / self.tokens.sum(1)
+        above: Floats = costs - costs[0]
+        return above
+
+    def until(self, price: float) -> CostPath:
+        """The path as far as it is read: up to the first strength that costs the price, or all of it."""
+        crossing = np.flatnonzero(self.prices >= price)
+        end = int(crossing[0]) + 1 if len(crossing) else len(self.prices)
+        return CostPath(self.toxicity[:end], self.nats[:end], self.tokens[:end])
+
+
+def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None:
+    """The base's own row and the method's by strength; samplings with several seeds are averaged prompt by prompt."""
+    rows = [row for row in comparison.rows if row.base == base and row.method in (None, method)]
+    points: dict[float, list[Row]] = {}
+    for row in rows:
+        points.setdefault(-math.inf if row.method is None else row.strength or 0.0, []).append(row)
+    ordered = [points[strength] for strength in sorted(points)]
+    cards = [[row.scorecard for row in point] for point in ordered]
+    if -math.inf not in points or any(
+        "documents" not in c.tables or "scores" not in c.tables for p in cards for c in p
+    ):
+        return None
+    prompts = list(dict.fromkeys(cards[0][0].tables["scores"]["prompt"]))
+    scorer = comparison.headline or ""
+    toxicity = [
+        np.mean([prompt_means(score_matrix(card.tables["scores"], scorer, prompts)) for card in point], axis=0)
+        for point in cards
+    ]
+    nats, tokens = (
+        np.array([point[0].tables["documents"][key] for point in cards], dtype=np.float64) for key in ("nats", "tokens")
+    )
+    return CostPath(np.array(toxicity), nats, tokens)
+
+
+def toxicity_at(path: CostPath, price: float) -> Floats:
+    """(prompts,) toxicity where the path first costs the price, linear between strengths; at its most costly point where it never does."""
+    prices = path.prices[None]
+    shares = [
+        float(along(prices, np.eye(len(path.toxicity))[i][None], np.array([price]))[0])
+        for i in range(len(path.toxicity))
+    ]
+    mixed: Floats = np.sum([s * values for s, values in zip(shares, path.toxicity, strict=True) if s], axis=0)
+    return mixed
+
+
+def drawn(paths: Sequence[CostPath], n: int, price: float, matched: bool) -> tuple[Floats, Floats]:
+    """Interaction, difference of the ends and difference of the parts taken: (3,), and (draws, 3) over prompts and documents together."""
+    known = ~np.isnan(np.concatenate([path.toxicity for path in paths])).any(0)
+
+    def statistics(by_prompt: Floats, by_document: Floats) -> Floats:
+        bases, levels = [], []
+        prices, toxicities = [], []
+        for path in paths:
+            costs = (by_document @ path.nats.T) / (by_document @ path.tokens.T)
+            prices.append(costs - costs[:, :1])
+            toxicities.append(by_prompt @ path.toxicity[:, known].T / by_prompt.sum(1, keepdims=True))
+        asked = np.full(len(by_prompt), price)
+        if matched:
+            asked = np.minimum(asked, np.min([one.max(1) for one in prices], axis=0))
+        for cost, toxicity in zip(prices, toxicities, strict=True):
+            bases.append(toxicity[:, 0])
+            levels.append(along(cost, toxicity, asked))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            taken = 1 - np.array(levels) / np.array(bases)
+        changes = np.array(levels) - np.array(bases)
+        both = [part[:n].mean(0) - part[n:].mean(0) for part in (changes, np.array(levels), taken)]
+        return np.stack(both, axis=1)
+
+    units, documents = int(known.sum()), paths[0].nats.shape[1]
+    exact = statistics(np.ones((1, units)), np.ones((1, documents)))[0]
+    streams = zip(bootstrap_weights(units), bootstrap_weights(documents, seed=1), strict=True)
+    return exact, np.concatenate([statistics(p, d) for p, d in streams])
