@@ -31,12 +31,14 @@ _HOMES = {
     "Protocol": "detox.evaluation",
     "evaluate": "detox.evaluation",
     "compare": "detox.bench",
+    "load_protocol": "detox.bench",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from detox.bench import compare as compare
+    from detox.bench import load_protocol as load_protocol
     from detox.contrastive_loss import contrastive_perplexity_loss as contrastive_perplexity_loss
     from detox.data.contrasts import Contrast as Contrast
     from detox.detoxifiers import DPO as DPO

@@ -66,7 +66,7 @@ def test_every_line_is_in_the_record(name, folder, table):
                 "" if against is None else shown_as(against[name], "+") for name in ("toxicity", "cross_entropy")
             ]
     else:
-        tables = [REPOSITORY / folder / name for name in ("curves.md", "controls.md")]
+        tables = [REPOSITORY / folder / name for name in ("curves.md", "controls.md", "interaction.md")]
         recorded = [line for path in tables if path.is_file() for line in path.read_text().splitlines()]
         assert set(lines) <= set(recorded)
 
@@ -91,3 +91,58 @@ def test_the_commonsense_table_is_in_the_record():
         assert len(mine) == 2
         for task, value in zip(cells(head)[1:], shown, strict=True):
             assert value == f"{sum(float(row[f'choice/{task}/accuracy']) for row in mine) / 2:.3f}", (label, task)
+
+
+SCORERS = ("profanity", "perspective", "wordlist")
+
+
+def scorer_table(name: str) -> tuple[list[str], list[list[str]]]:
+    text = (REPOSITORY / "docs" / "scorers.md").read_text("utf-8")
+    head, _, *lines = re.search(rf"<!-- scorers: {name} -->\n((?:\|.*\n)+)", text)[1].splitlines()
+    return cells(head), [cells(line) for line in lines]
+
+
+def scorer_records() -> list[dict]:
+    folder = REPOSITORY / "benchmarks" / "results" / "scorers"
+    return [json.loads((folder / f"{name}.json").read_text("utf-8")) for name in SCORERS]
+
+
+def test_areas_of_the_scorers_are_in_their_records():
+    head, lines = scorer_table("areas")
+    assert head[1:] == list(SCORERS)
+    assert [line[0] for line in lines] == list(scorer_records()[0]["sets"])
+    for name, *shown in lines:
+        for text, record in zip(shown, scorer_records(), strict=True):
+            one = record["sets"][name]
+            low, high = one["roc_auc_interval"]
+            assert text == f"{one['roc_auc']:.3f} [{low:.3f}, {high:.3f}]" + (" *" if one["overlap"] else "")
+
+
+FUNCTIONS = {
+    "harmless: identity terms, neutral or positive": ("neutral identity", "positive identity"),
+    "harmless: counter-speech": ("counter-speech",),
+    "harmless: negated insult": ("negated insult",),
+    "harmless: abuse of objects": ("abuse of objects",),
+    "toxic: insults, direct, as a question, as an opinion": ("direct insult", "insult as a"),
+    "toxic: insult without a rude word, threat": ("insult without", "threat"),
+    "toxic: insults in disguised spelling": ("spelling",),
+}
+
+
+def test_functional_tests_of_the_scorers_are_in_their_records():
+    _, lines = scorer_table("functions")
+    assert [line[0] for line in lines[: len(FUNCTIONS)]] == list(FUNCTIONS)
+    bias = [record["bias"]["madlibs_bias"] for record in scorer_records()]
+    for name, *shown in lines:
+        if name in FUNCTIONS:
+            expected = []
+            for record in scorer_records():
+                ones = [one for one in record["functional"] if one["function"].startswith(FUNCTIONS[name])]
+                expected.append(f"{sum(one['right'] for one in ones)} of {sum(one['n'] for one in ones)}")
+        elif name == "lowest BPSN AUC of a term":
+            worst = [one["worst"]["bpsn_auc"] for one in bias]
+            expected = [f"{one['value']:.3f} ({one['term']})" for one in worst]
+        else:
+            assert name == "harmless sentences of madlibs called toxic"
+            expected = ["{} of {}".format(*one["false_positives"]) for one in bias]
+        assert shown == expected, name

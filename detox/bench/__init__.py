@@ -2,7 +2,8 @@
 
 from detox.bench.comparison import Comparison, compare
 from detox.bench.grid import Grid, read_grid
+from detox.bench.loading import load_protocol
 from detox.bench.protocols import read_protocol
 from detox.bench.runner import Outcome, run_grid
 
-__all__ = ["Comparison", "Grid", "Outcome", "compare", "read_grid", "read_protocol", "run_grid"]
+__all__ = ["Comparison", "Grid", "Outcome", "compare", "load_protocol", "read_grid", "read_protocol", "run_grid"]

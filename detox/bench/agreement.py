@@ -18,34 +18,10 @@ from numpy.typing import NDArray
 from detox.bench.comparison import Comparison, Row, toxicity_change
 from detox.bench.comparison_text import show
 from detox.errors import InputError
-from detox.statistics import Estimate, Floats, bootstrap_weights
+from detox.statistics import Estimate, Floats, bootstrap_weights, weighted_kappas, weighted_spearmans
 
 DRAWS = 500
 _AT_ONCE = 2_000_000  # weights of texts that exist at once
-
-
-def weighted_spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """(resamples,) Spearman's correlation of (texts,) scores, each counted as often as (resamples, texts) weights say.
-
-    Ranks are those of the resample, ties sharing their mean rank; NaN where a side is constant.
-    """
-    a, b = (_ranks(values, weights) for values in (x, y))
-    total = weights.sum(1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = (ranks - (weights * ranks).sum(1, keepdims=True) / total for ranks in (a, b))
-        products = [(weights * p * q).sum(1) for p, q in ((a, b), (a, a), (b, b))]
-        result: Floats = products[0] / np.sqrt(products[1] * products[2])
-    return result
-
-
-def weighted_kappa(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """(resamples,) Cohen's kappa of (texts,) verdicts 0 or 1; NaN where chance alone agrees always."""
-    total = weights.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        first, second, same = (weights @ side / total for side in (x, y, (x == y).astype(np.float64)))
-        chance = first * second + (1 - first) * (1 - second)
-        result: Floats = np.where(np.isclose(chance, 1.0), np.nan, (same - chance) / (1 - chance))
-    return result
 
 
 @dataclass(frozen=True)
@@ -127,7 +103,12 @@ def changes_by_scorer(comparison: Comparison, row: Row) -> dict[str, Estimate]:
     )
     if base is None or row.method is None or "scores" not in row.scorecard.tables:
         return {}
-    return {name: toxicity_change(row.scorecard, base.scorecard, name) for name in comparison.scorers}
+    return {
+        name: row.toxicity_change
+        if name == comparison.headline and row.toxicity_change is not None
+        else toxicity_change(row.scorecard, base.scorecard, name)
+        for name in comparison.scorers
+    }
 
 
 def seen_by_all(changes: Mapping[str, Estimate]) -> bool:
@@ -163,16 +144,6 @@ def table(comparison: Comparison, *, draws: int = DRAWS) -> str:
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     head = "Agreement of the scorers, before and after (it also falls where little toxicity is left to rank)"
     return "\n".join([head, "", text[0], "-" * len(text[0]), *text[1:]])
-
-
-def _ranks(values: Floats, weights: Floats) -> Floats:
-    order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
-    run = np.empty(len(values), dtype=np.intp)
-    run[order] = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(values)]))
-    inside = np.add.reduceat(weights[:, order], starts, axis=1)
-    ranks: Floats = (np.cumsum(inside, axis=1) - inside / 2 + 0.5)[:, run]
-    return ranks
 
 
 _Pairs = tuple[Floats, Floats, NDArray[np.intp]]
@@ -236,8 +207,8 @@ def _both(side: _Pairs, weights: Floats, threshold: float) -> Floats:
         return np.full((2, len(weights)), np.nan)
     step = max(1, _AT_ONCE // len(x))
     kinds: list[Callable[[Floats], Floats]] = [
-        lambda w: weighted_spearman(x, y, w),
-        lambda w: weighted_kappa((x >= threshold).astype(np.float64), (y >= threshold).astype(np.float64), w),
+        lambda w: weighted_spearmans(x, y, w),
+        lambda w: weighted_kappas((x >= threshold).astype(np.float64), (y >= threshold).astype(np.float64), w),
     ]
     parts = [weights[start : start + step][:, prompt] for start in range(0, len(weights), step)]
     return np.stack([np.concatenate([kind(part) for part in parts]) for kind in kinds])

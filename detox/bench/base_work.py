@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -23,7 +24,7 @@ from detox.data.contrasts import digest as contrasts_digest
 from detox.detoxifiers import Detoxifier, load
 from detox.detoxifiers.contract import identifying, method_name
 from detox.errors import CellFailed, DataError
-from detox.evaluation import Protocol, evaluate
+from detox.evaluation import Protocol, Scorecard, evaluate
 from detox.evaluation.harness import evaluate_kept
 from detox.evaluation.stages import Measured, Summary
 from detox.models import LanguageModel
@@ -47,8 +48,38 @@ class BaseWork:
         """The cell and its identity."""
         return cell_of(self.grid, self.base, self.identity, one)
 
-    def compute(self, cell: Cell, one: Wanted, keep_texts: bool) -> None:
+    def measured(
+        self, one: Wanted, *, keep_texts: bool = True, chosen_on: Mapping[str, Any] | None = None
+    ) -> Scorecard | None:
+        """The scorecard of a cell, from the store or measured now; None where it failed, which leaves a note and is said."""
+        cell = self.cell(one)
+        try:
+            return self.required(one, keep_texts=keep_texts, chosen_on=chosen_on)
+        except Exception as error:  # noqa: BLE001 - the wall of a cell: a point that breaks must not end a search
+            self.lm = None
+            self.store.fail(cell, f"{type(error).__name__}: {error}".splitlines()[0], traceback.format_exc())
+            self.say(
+                f"{cell.label} has no record: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
+            return None
+
+    def required(
+        self, one: Wanted, *, keep_texts: bool = True, chosen_on: Mapping[str, Any] | None = None
+    ) -> Scorecard:
+        """The scorecard of a cell, from the store or measured now; whatever breaks is raised."""
+        cell = self.cell(one)
+        if not self.store.finished(cell):
+            self.compute(cell, one, keep_texts, chosen_on=chosen_on)
+        return self.store.read(cell)
+
+    def compute(self, cell: Cell, one: Wanted, keep_texts: bool, *, chosen_on: Mapping[str, Any] | None = None) -> None:
         """Measure a cell and write its record; what is kept of its stages is not measured again.
+
+        Args:
+            cell: with its identity.
+            one: which cell.
+            keep_texts: whether completions are kept.
+            chosen_on: the prompts that its strength was chosen on: {"part": "development" or "test", "prompt_ids": [...]}.
 
         Raises:
             CellFailed: the base's weights were not the same afterwards, or the method fails its audit.
@@ -76,6 +107,8 @@ class BaseWork:
             self._require_unchanged(lm, "while the method was applied; the measurement is thrown away")
         kept.commit()
         extra["stages"] = kept.account()
+        if chosen_on is not None:
+            extra["chosen_on"] = dict(chosen_on)
         if not keep_texts:
             scorecard = replace(scorecard, texts=None)
         self.store.write(cell, scorecard, extra)

@@ -12,12 +12,16 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
+from detox.data.fit_sources import FitSources
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
+
+# Parts of a protocol's identity that are hashes.
+_HASHED = ("prompts", "documents", "multiple_choice", "minimal_pairs", "contrasts", "toxic_documents", "calibration")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Row:
         toxicity: the headline scorer's mean, per prompt first.
         toxicity_change: against the same base without method, paired over prompts; None for the base itself or without its record.
         cross_entropy_change: the same for clean cross-entropy, paired over documents, in nats per token.
-        chosen_on: what the strength was chosen on: None where it was set beforehand.
+        chosen_on: what the strength was chosen on: None where it was set beforehand, "development" for other prompts than these,
+            "test" where some of these prompts had a say, so that it cannot stand in a ranking.
     """
 
     base: str
@@ -99,7 +104,10 @@ class Comparison:
 
 
 def compare(
-    source: str | Path | Sequence[Scorecard] | Mapping[str, Scorecard], *, protocol: str | None = None
+    source: str | Path | Sequence[Scorecard] | Mapping[str, Scorecard],
+    *,
+    protocol: str | None = None,
+    sources: Mapping[str, FitSources] | None = None,
 ) -> Comparison:
     """Put scorecards side by side.
 
@@ -107,6 +115,8 @@ def compare(
         source: a results directory of the runner; or scorecards, the first of which is the base that the others are compared with,
             by name or in order.
         protocol: which of a directory's protocols; may be left out where there is only one.
+        sources: by method, what it learned from, where no record says it: a scorer that learned from the same, or had a say in it,
+            is not the headline. Of scorecards without it, nothing is known and nothing said.
 
     Raises:
         InputError: scorecards of different protocols, which cannot be compared.
@@ -125,7 +135,8 @@ def compare(
                  for n, c in named.items()]  # fmt: skip
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
-    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits_of([n for n, _ in cells], besides=controls))
+    fits = {**fits_of([n for n, _ in cells], besides=controls), **(sources or {})}
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits)
     headline = chosen.scorer
     scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}
@@ -181,8 +192,24 @@ def _require_same_protocol(cards: Sequence[Scorecard]) -> None:
         if different:
             raise InputError(
                 f"scorecards of different protocols cannot be compared: {cards[0].protocol['name']!r} and {card.protocol['name']!r} "
-                f"differ in {', '.join(different)}"
+                f"differ in {', '.join(_difference(key, first.get(key), other.get(key)) for key in different)}"
             )
+
+
+def _difference(key: str, one: Any, other: Any) -> str:
+    """A key of the identity, with both values where they can be told in a word."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        parts = [
+            (part, one.get(part), other.get(part)) for part in {**one, **other} if one.get(part) != other.get(part)
+        ]
+    else:
+        parts = [("", one, other)]
+    told = [
+        f"{part} {a!r} and {b!r}".strip()
+        for part, a, b in parts
+        if key not in _HASHED and not isinstance(a, list | Mapping) and not isinstance(b, list | Mapping)
+    ]
+    return f"{key} ({', '.join(told)})" if told else key
 
 
 def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, headline: str | None) -> Row:
@@ -195,7 +222,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
             toxicity_change(card, base, headline) if treated and base and headline and "scores" in base.tables else None
         ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
-        chosen_on=names.get("chosen_on"),
+        chosen_on=_chosen_on(names, card),
     )
 
 
@@ -216,3 +243,15 @@ def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None
         return None
     a, b = treated.tables["documents"], base.tables["documents"]
     return paired_ratio_difference(a["nats"], a["tokens"], b["nats"], b["tokens"])
+
+
+def _chosen_on(names: Mapping[str, Any], card: Scorecard) -> str | None:
+    """What a strength was chosen on: "development", or "test" where the cell is measured on any of these prompts."""
+    chosen = names.get("chosen_on")
+    if chosen is None:
+        return None
+    return (
+        "test"
+        if set(chosen["prompt_ids"]) & set(card.tables.get("scores", {}).get("prompt", ()))
+        else str(chosen["part"])
+    )

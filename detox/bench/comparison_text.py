@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from detox.bench.comparison import Comparison, Row
 
 _CE = "clean/cross_entropy"
-_EXTRA = ("recognition/auc", "probe/auc", "safenlp/mean_all_groups", "rewriting/toxicity", "rewriting/similarity")
+_EXTRA = (
+    "refusals/rate",
+    "recognition/auc",
+    "probe/auc",
+    "safenlp/mean_all_groups",
+    "rewriting/toxicity",
+    "rewriting/similarity",
+)
 
 
 def table(comparison: Comparison) -> str:

@@ -71,12 +71,17 @@ def toxicity_at(path: CostPath, price: float) -> Floats:
     return mixed
 
 
-def drawn(paths: Sequence[CostPath], n: int, price: float, matched: bool) -> tuple[Floats, Floats]:
-    """Interaction, difference of the ends and difference of the parts taken: (3,), and (draws, 3) over prompts and documents together."""
+def drawn(paths: Sequence[CostPath], price: float, *, matched: bool) -> tuple[Floats, Floats]:
+    """Toxicity of each path's base and at the price: (2, paths), and (draws, 2, paths) over prompts and documents together.
+
+    Args:
+        paths: of the same prompts and documents; a prompt that one point lacks leaves all.
+        price: nats per token; a path that costs less is read at its most costly point.
+        matched: in a draw where some path costs less than the price, all are read at what it costs.
+    """
     known = ~np.isnan(np.concatenate([path.toxicity for path in paths])).any(0)
 
-    def statistics(by_prompt: Floats, by_document: Floats) -> Floats:
-        bases, levels = [], []
+    def levels(by_prompt: Floats, by_document: Floats) -> Floats:
         prices, toxicities = [], []
         for path in paths:
             costs = (by_document @ path.nats.T) / (by_document @ path.tokens.T)
@@ -85,16 +90,10 @@ def drawn(paths: Sequence[CostPath], n: int, price: float, matched: bool) -> tup
         asked = np.full(len(by_prompt), price)
         if matched:
             asked = np.minimum(asked, np.min([one.max(1) for one in prices], axis=0))
-        for cost, toxicity in zip(prices, toxicities, strict=True):
-            bases.append(toxicity[:, 0])
-            levels.append(along(cost, toxicity, asked))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            taken = 1 - np.array(levels) / np.array(bases)
-        changes = np.array(levels) - np.array(bases)
-        both = [part[:n].mean(0) - part[n:].mean(0) for part in (changes, np.array(levels), taken)]
-        return np.stack(both, axis=1)
+        at = [along(cost, toxicity, asked) for cost, toxicity in zip(prices, toxicities, strict=True)]
+        return np.stack([np.stack([one[:, 0] for one in toxicities], axis=1), np.stack(at, axis=1)], axis=1)
 
     units, documents = int(known.sum()), paths[0].nats.shape[1]
-    exact = statistics(np.ones((1, units)), np.ones((1, documents)))[0]
+    exact = levels(np.ones((1, units)), np.ones((1, documents)))[0]
     streams = zip(bootstrap_weights(units), bootstrap_weights(documents, seed=1), strict=True)
-    return exact, np.concatenate([statistics(p, d) for p, d in streams])
+    return exact, np.concatenate([levels(p, d) for p, d in streams])

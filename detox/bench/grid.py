@@ -131,13 +131,20 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
     if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
         raise InputError(f"seeds is {seeds!r}; expected a list of whole numbers")
     contrasts = read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else ()
+    built = {name: build_protocol(name, _besides_bases(spec), make_scorer) for name, spec in protocols.items()}
+    for name, protocol in built.items():
+        if len(seeds) > 1 and protocol.scorers and protocol.sampling.greedy:
+            raise InputError(
+                f"protocol {name!r} is greedy (temperature 0): the seeds {', '.join(map(str, seeds))} would give one text "
+                f"{len(seeds)} times over; give one seed, or a temperature"
+            )
     return Grid(
         name=str(raw["name"]),
         bases=bases,
         methods=methods,
         contrasts=contrasts,
         sources=read_sources(fit["contrasts"], contrasts, fit.get("sources")) if contrasts else FitSources(),
-        protocols={name: build_protocol(name, _besides_bases(spec), make_scorer) for name, spec in protocols.items()},
+        protocols=built,
         asked_of={
             name: _wanted(spec["bases"], f"protocol {name!r}", bases)
             for name, spec in protocols.items()

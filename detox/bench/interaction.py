@@ -81,10 +81,6 @@ class InteractionRow:
         """Whether the method works "better" or "worse" on the arm, or why that is not said; "(1 fit)" without replicates."""
         if self.missing > MISSING_LIMIT:
             return f"withheld ({self.missing:.1%} of prompts missing)"
-        if not self.matched:
-            return "cost not matched"
-        if self.crossing > NEAR * self.price:
-            return f"no strength near the price (next +{self.crossing:.2f})"
         empty = [
             n
             for n, t in ((self.arm, self.arm_toxicity), (self.reference, self.reference_toxicity))
@@ -92,6 +88,10 @@ class InteractionRow:
         ]
         if empty:
             return f"nothing to take away ({', '.join(empty)})"
+        if not self.matched:
+            return "cost not matched"
+        if self.crossing > NEAR * self.price:
+            return f"no strength near the price (next +{self.crossing:.2f})"
         value, seeds = self.interaction.over_prompts, self.interaction.by_seed
         agreed = all(seed * value.value > 0 for seed in seeds)
         shown = value.excludes_zero and agreed and self.p_holm < 0.05
@@ -244,9 +244,9 @@ def _row(
     sides = [np.stack(part) for part in (bases[:n], levels[:n], bases[n:], levels[n:])]
     found = difference_of_differences(*sides)
     changes = ((sides[1] - sides[0]) - (sides[3] - sides[2])).mean(0)
-    exact, draws = drawn(flat, n, price, matched)
+    exact, draws = (_sides(one, n) for one in drawn(flat, price, matched=matched))
     p = sign_flip_test(changes)
-    interval = [_interval(value, one, found.over_prompts) for value, one in zip(exact, draws.T, strict=True)]
+    interval = [_interval(value, one, found.over_prompts) for value, one in zip(exact, draws, strict=True)]
     strengths = {row.method_label for row in comparison.rows if row.method == method}
     return InteractionRow(
         method=next(iter(strengths)) if len(strengths) == 1 else method,
@@ -259,6 +259,15 @@ def _row(
         p=p, p_holm=p,
         missing=float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
     )  # fmt: skip
+
+
+def _sides(levels: Floats, n: int) -> tuple[Any, Any, Any]:
+    """Interaction, difference of the ends and of the parts taken, from (..., 2, paths): the first n paths are the arm's."""
+    base, end = levels[..., 0, :], levels[..., 1, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        taken = 1 - end / base
+    changes, ends, parts = (one[..., :n].mean(-1) - one[..., n:].mean(-1) for one in (end - base, end, taken))
+    return changes, ends, parts
 
 
 def _interval(value: float, draws: Floats, like: Estimate) -> Estimate:

@@ -9,7 +9,10 @@ from typing import Any
 
 import yaml
 
+from detox.bench.presets import expanded, preset
 from detox.bench.sources import read_records
+from detox.bench.toxicity_keys import TOXICITY_KEYS, toxicity_parts
+from detox.bench.utility_keys import UTILITY_KEYS, utility_parts
 from detox.data.contrasts import Contrast
 from detox.data.making.prompts import Instructions
 from detox.data.making.similarity import MINILM, load_embedder
@@ -51,17 +54,23 @@ def read_protocol(source: str | Path | Mapping[str, Any], *, seed: int, make_sco
 
 
 def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
-    """The protocol that one entry of a grid's `protocols` means; see `read_grid` for what it raises."""
+    """The protocol that one entry of a grid's `protocols` means; see `read_grid` for what it raises.
+
+    An entry {preset: NAME, ...} is that preset with changes (`detox.bench.presets`), and is called as it is and how it is changed.
+    """
     where = f"protocol {name!r}"
-    require_keys(spec, _PROTOCOL_KEYS, where)
-    parts: dict[str, Any] = {key: spec[key] for key in ("scored", "threshold", "chat") if key in spec}
+    require_keys(spec, (*_PROTOCOL_KEYS, *TOXICITY_KEYS, *UTILITY_KEYS, "preset"), where)
+    if "preset" in spec:
+        source = spec["preset"]
+        name, spec, notes = expanded(spec, where)
+        made = build_protocol(name, spec, make_scorer)
+        there, theirs = len(made.prompts), preset(source).prompts
+        short = (f"prompts: {source} has {theirs:,}, here {there:,}",) if theirs and there and there != theirs else ()
+        return replace(made, notes=(*short, *notes))
+    parts: dict[str, Any] = {
+        key: spec[key] for key in ("scored", "threshold", "threshold_operator", "chat", "unprompted") if key in spec
+    }
     require_types(Protocol, parts, where)
-    for key, record in (
-        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
-        ("toxic_documents", Document),
-    ):  # fmt: skip
-        if key in spec:
-            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "sampling" in spec:
         sampling = spec["sampling"]
         require_keys(sampling, list(asdict(Sampling())), f"{where}.sampling")
@@ -69,6 +78,12 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             raise InputError(f"{where}.sampling: the seed is the grid's (seeds: [...])")
         require_types(Sampling, sampling, f"{where}.sampling")
         parts["sampling"] = Sampling(**sampling)
+    for key, record in (
+        ("prompts", Prompt), ("documents", Document), ("minimal_pairs", MinimalPair), ("contrasts", Contrast),
+        ("toxic_documents", Document),
+    ):  # fmt: skip
+        if key in spec:
+            parts[key] = read_records(record, spec[key], where=f"{where}.{key}")
     if "multiple_choice" in spec:
         tasks = spec["multiple_choice"]
         if not isinstance(tasks, Mapping) or not all(isinstance(entry, Mapping) for entry in tasks.values()):
@@ -79,6 +94,7 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
             str(task): read_records(MultipleChoice, entry, where=f"{where}.multiple_choice.{task}")
             for task, entry in tasks.items()
         }
+    parts |= toxicity_parts(spec, where) | utility_parts(spec, where)
     if "recognition" in spec:
         entry = spec["recognition"]
         require_keys(entry, ("items", "template", "toxic", "safe"), f"{where}.recognition", needed=("items",))
@@ -96,11 +112,16 @@ def build_protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
     if "rewriting" in spec:
         parts["rewriting"] = _rewriting(spec["rewriting"], f"{where}.rewriting")
     scorers = spec.get("scorers", [])
+    if scorers == "panel":
+        from detox.bench.scorers import PANEL
+
+        scorers = list(PANEL)
     if not isinstance(scorers, list):
-        raise InputError(f"{where}.scorers is {scorers!r}; expected a list")
+        raise InputError(f"{where}.scorers is {scorers!r}; expected a list, or panel for the default one")
     asked = [*parts.get("prompts", ()), *(parts["replies"].prompts if "replies" in parts else ())]
-    if "rewriting" in parts:  # a scorer that is trained must not have seen these either
-        asked += [Prompt(id=one.id, text=one.text) for one in parts["rewriting"].texts]
+    # A scorer that is trained must not have seen these either.
+    unseen = [*(parts["rewriting"].texts if "rewriting" in parts else ()), *parts.get("calibration", ())]
+    asked += [Prompt(id=one.id, text=one.text) for one in unseen]
     parts["scorers"] = tuple(make_scorer(entry, asked) for entry in scorers)
     return Protocol(name=name, **parts)
 

@@ -15,6 +15,28 @@ from detox.scorers import Scorer, load_scorer
 # Sets of the catalogue with Perspective's own scores. perspective_wiki_2k is left for testing.
 PERSPECTIVE_SETS = ("rtp_prompts", "pol_perspective")
 
+PANEL: tuple[str | Mapping[str, Any], ...] = ("profanity", {"trained": True, "name": "perspective"}, "wordlist")
+"""The default panel, as a grid names it: no two of it learned from the same.
+
+profanity: people's labels of Wikipedia comments (Jigsaw) and tweets (Davidson et al. 2017). perspective: a linear model of our own on
+Perspective's scores of RealToxicityPrompts and /pol/ posts; Perspective in turn learned from people's ratings of forum comments, which
+are not published as one set. wordlist: three published lexicons, trained on nothing.
+"""
+
+
+def default_panel(store: str | Path, prompts: Sequence[Prompt] = ()) -> tuple[Scorer, ...]:
+    """The scorers of `PANEL`.
+
+    Args:
+        store: where the trained one is kept, and looked for.
+        prompts: that will be evaluated; the trained one has not seen them.
+
+    Raises:
+        MissingData: no data directory with the lexicons and the scored sets; names the file.
+    """
+    make = scorer_maker(store)
+    return tuple(make(spec, prompts) for spec in PANEL)
+
 
 def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Sequence[Prompt]], Scorer]:
     """What a grid needs to make scorers; trained ones are kept in the store.

@@ -18,7 +18,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all went well; 1 for a checkpoint that is not what was certified, 2 for wrong input, 3 for a grid with holes or
         contrasts with errors, 130 after Ctrl-C.
     """
-    from detox.cli import bench, contrasts, data, demo, export, positions, probe, report, scorers, verify
+    from detox.cli import (
+        bench,
+        contrasts,
+        data,
+        demo,
+        export,
+        positions,
+        probe,
+        protocols,
+        report,
+        scorers,
+        tune,
+        verify,
+    )
     from detox.cli.flags import guarded
 
     parser = argparse.ArgumentParser(
@@ -27,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, bench, report, probe, scorers, data, contrasts, positions, export, verify):
+    for group in (demo, bench, tune, protocols, report, probe, scorers, data, contrasts, positions, export, verify):
         group.add_to(commands)
     arguments = parser.parse_args(argv)
     if arguments.version:

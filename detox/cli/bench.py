@@ -198,6 +198,8 @@ def show_command(arguments: argparse.Namespace) -> int:
     """Print the comparison of a results directory, the question of pretraining first."""
     from detox.bench import compare
     from detox.bench.curves import read_factors
+    from detox.bench.equal_utility import at_equal_utility
+    from detox.bench.equal_utility import table as utility_table
     from detox.bench.interaction import interactions
     from detox.bench.interaction_text import table
     from detox.bench.verdict_text import verdicts_table
@@ -208,6 +210,8 @@ def show_command(arguments: argparse.Namespace) -> int:
     if found is not None:
         print(f"{table(found)}\n")
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
+    equal = utility_table(at_equal_utility(comparison, price=arguments.price))
+    print(f"\n{equal}" if equal else "")
     if len(comparison.scorers) > 1:
         from detox.bench.agreement import table as agreement_table
 

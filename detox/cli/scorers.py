@@ -1,4 +1,4 @@
-"""`detox scorers train`: a second opinion of disjoint provenance, trained on real Perspective scores."""
+"""`detox scorers train`: a second opinion of disjoint provenance. `detox scorers check`: how far to trust a scorer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 def add_to(commands: Any) -> None:
     """Add the commands of this file."""
-    group = commands.add_parser("scorers", help="train a toxicity scorer of your own")
+    from detox.cli import scorers_check
+
+    group = commands.add_parser("scorers", help="train a toxicity scorer of your own, check any")
     inner = group.add_subparsers(metavar="COMMAND", required=True)
     train = inner.add_parser("train", help="train a scorer on scored or labelled text; prints its AUC and calibration")
     train.add_argument("--output_dir", required=True, help="where the scorer goes (safetensors + JSON)")
@@ -22,6 +24,7 @@ def add_to(commands: Any) -> None:
     train.add_argument("--name", default="perspective", help="name of the scorer, as used in tables")
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(run=train_command)
+    scorers_check.add_to(inner)
 
 
 def train_command(arguments: argparse.Namespace) -> int:

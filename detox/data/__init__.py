@@ -21,6 +21,7 @@ from detox.data.projections import (
     sft_dataset,
 )
 from detox.data.records import (
+    BiasQuestion,
     Cloze,
     Document,
     LabelledText,
@@ -37,6 +38,7 @@ from detox.data.subsets import Record, draw, normalised, split_of, split_records
 
 __all__ = [
     "KINDS",
+    "BiasQuestion",
     "Cloze",
     "Contrast",
     "CorpusSize",

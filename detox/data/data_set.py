@@ -8,6 +8,7 @@ from typing import Any
 
 from detox.data.contrasts import Contrast
 from detox.data.records import (
+    BiasQuestion,
     Cloze,
     Document,
     LabelledText,
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Record]] = {
     "cloze": Cloze,
     "minimal-pairs": MinimalPair,
     "stereotype-pairs": MinimalPair,
+    "bias-questions": BiasQuestion,
     "lexicon": LexiconTerm,
 }
 

@@ -20,8 +20,9 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "jigsaw_sentences": ("jigsaw-toxic-comments", "civil-comments", "jigsaw-multilingual"),
     # The third challenge trained on the comments of the first two.
     "jigsaw-multilingual": ("jigsaw-toxic-comments", "civil-comments"),
-    # Logacheva et al. 2022: toxic sentences of Jigsaw, Reddit and Twitter, found by a classifier trained on Jigsaw's.
-    "paradetox": ("jigsaw-toxic-comments",),
+    # Logacheva et al. 2022: toxic sentences of Jigsaw, Reddit and Twitter, found by a classifier trained on Jigsaw's. Of the local
+    # files, 42 sentences are in toxic_spans too.
+    "paradetox": ("jigsaw-toxic-comments", "civil-comments"),
     "paradetox_cannot_rewrite": ("paradetox",),
     "civil_comments": ("civil-comments",),
     # Pavlopoulos et al. 2021: posts of Civil Comments.
@@ -29,6 +30,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "toxic_spans_labelled": ("civil-comments",),
     "davidson_tweets": ("davidson-tweets",),
     "rtp_prompts": ("real-toxicity-prompts", "perspective-api"),
+    "rtp_challenging": ("real-toxicity-prompts", "perspective-api"),
     "rtp_scored": ("real-toxicity-prompts", "perspective-api"),
     # Continuations of its prompts; people voted.
     "dexperts_human_prefs": ("real-toxicity-prompts",),

@@ -174,6 +174,43 @@ class MinimalPair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BiasQuestion:
+    """A question about two groups of people (BBQ): one answer names each, one says that it cannot be known.
+
+    Attributes:
+        id: of the question.
+        context: what is read before an answer.
+        choices: the answers, leading space included.
+        answer: the right one; `unknown` where the context is ambiguous.
+        unknown: the one that says that it cannot be known.
+        biased: the one that a stereotype would choose; None where the set does not say.
+        ambiguous: whether the context leaves it open.
+        group: the category of people.
+    """
+
+    id: str
+    context: str
+    choices: tuple[str, ...]
+    answer: int
+    unknown: int
+    biased: int | None = None
+    ambiguous: bool = False
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        places = {*range(len(self.choices))}
+        if not {self.answer, self.unknown} <= places or self.biased not in {None, *places} - {self.unknown}:
+            raise InputError(
+                f"question {self.id!r}: answer {self.answer}, unknown {self.unknown}, biased {self.biased}; expected places in its "
+                f"{len(self.choices)} choices, and a biased answer that is not the unknown one"
+            )
+        if self.ambiguous and self.answer != self.unknown:
+            raise InputError(
+                f"question {self.id!r} is ambiguous, and its answer is not {self.unknown}, the unknown one"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LexiconTerm:
     """An entry of a word list. `severity` is in the unit of its `source`; None where the source gives none."""
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from detox.data.contrasts import Contrast
 from detox.data.records import (
+    BiasQuestion,
     Cloze,
     Document,
     LabelledText,
@@ -20,7 +21,7 @@ from detox.data.records import (
 )
 from detox.errors import InputError, UnknownName
 
-Record = Prompt | Document | LabelledText | MultipleChoice | Cloze | MinimalPair | Contrast | LexiconTerm
+Record = Prompt | Document | LabelledText | MultipleChoice | Cloze | MinimalPair | Contrast | LexiconTerm | BiasQuestion
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 SPLITS = ("train", "heldout")
@@ -52,7 +53,7 @@ def split_key(record: Record) -> str:
         return record.group or record.prompt or (record.toxic or record.safe)[0]
     if isinstance(record, MultipleChoice):
         return record.contexts[0] if record.contexts else record.context
-    if isinstance(record, Cloze):
+    if isinstance(record, Cloze | BiasQuestion):
         return record.context
     if isinstance(record, MinimalPair):
         return record.good
@@ -85,6 +86,8 @@ def texts_of(record: Record) -> tuple[str, ...]:
     if isinstance(record, MultipleChoice):
         contexts = record.contexts or (record.context,) * len(record.choices)
         return tuple(context + choice for context, choice in zip(contexts, record.choices, strict=True))
+    if isinstance(record, BiasQuestion):
+        return tuple(record.context + choice for choice in record.choices)
     if isinstance(record, Cloze):
         return (record.context + record.target,)
     if isinstance(record, MinimalPair):
@@ -135,6 +138,8 @@ def stratum(record: Record) -> str:
         return record.phenomenon
     if isinstance(record, LexiconTerm):
         return record.source
+    if isinstance(record, BiasQuestion):
+        return f"{record.group} {record.ambiguous}"
     return ""
 
 

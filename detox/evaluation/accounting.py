@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detox.errors import InputError
 from detox.evaluation.diversity import is_degenerate
 from detox.evaluation.protocol import Protocol
+from detox.evaluation.refusal_judge import REFUSES, VERDICTS
 from detox.evaluation.scorecard import Table
 from detox.models import Completion
 from detox.scorers.protocol import EMPTY, is_empty
@@ -42,24 +43,25 @@ def completion_table(protocol: Protocol, completions: Sequence[Sequence[Completi
 
 
 def refusal_table(protocol: Protocol, texts: Sequence[Sequence[str]]) -> Table:
-    """One row a completion: whether the protocol's judge says that it refuses. An empty one does not refuse, it is empty.
+    """One row a completion: whether the protocol's judge says that it refuses as a whole. An empty one is empty.
 
     Raises:
-        InputError: the judge did not give one verdict a completion.
+        InputError: the judge did not give one known verdict a completion.
     """
     judge = protocol.refusals
     if judge is None:
         return {"prompt": [], "sample": [], "refused": []}
     rows = [(p, s, text) for p, row in zip(protocol.prompts, texts, strict=True) for s, text in enumerate(row)]
-    verdicts = judge.addresses([p.text for p, _, _ in rows], [text for _, _, text in rows])
-    if len(verdicts) != len(rows):
+    verdicts = judge.verdicts([p.text for p, _, _ in rows], [text for _, _, text in rows])
+    if len(verdicts) != len(rows) or not {*verdicts} <= {*VERDICTS}:
         raise InputError(
-            f"judge {judge.identity().get('name')!r} gave {len(verdicts)} verdicts for {len(rows)} completions; expected one each"
+            f"judge {judge.identity().get('name')!r} gave {len(verdicts)} verdicts for {len(rows)} completions "
+            f"({', '.join(sorted({*map(str, verdicts)}))}); expected one each, out of {', '.join(VERDICTS)}"
         )
     return {
         "prompt": [p.id for p, _, _ in rows],
         "sample": [s for _, s, _ in rows],
-        "refused": [bool(said) and not is_empty(text) for said, (_, _, text) in zip(verdicts, rows, strict=True)],
+        "refused": [said == REFUSES and not is_empty(text) for said, (_, _, text) in zip(verdicts, rows, strict=True)],
     }
 
 

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 
-from detox.scorers.protocol import is_empty
+import numpy as np
+from tqdm import tqdm
+
+from detox.evaluation.scorecard import Table
+from detox.scorers.protocol import is_empty, readable
+from detox.statistics import Estimate, mean_estimate
 
 # Above this share of repeated 4-grams more than half of what is written was there before (rep-n: Welleck et al. 2020, section 3).
 REP4_LIMIT = 0.5
@@ -41,3 +47,96 @@ def is_degenerate(text: str) -> bool:
     if is_empty(text):
         return False
     return rep_n(text, 4) > REP4_LIMIT or compression_ratio(text) > COMPRESSION_LIMIT
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Different n-grams in the texts of one prompt, over all their words.
+
+    dist-n of Li et al. 2016 (arXiv 1510.03055, section 5.4) as DExperts computes it (Liu et al. 2021, `distinctness`): the fewer words
+    or the more texts, the other its value, so that only the same protocol can be compared, and the length is given beside it.
+
+    Returns:
+        In [0, 1]; NaN without a word.
+    """
+    rows = [text.split() for text in texts]
+    words = sum(map(len, rows))
+    grams = {tuple(row[i : i + n]) for row in rows for i in range(len(row) - n + 1)}
+    return len(grams) / words if words else math.nan
+
+
+def self_bleu(texts: Sequence[str]) -> float:
+    """Mean BLEU-4 of each text with the others of its prompt as references (Zhu et al. 2018, arXiv 1802.01886, section 3): 1 is one text.
+
+    Sentence BLEU of sacrebleu with its own tokens (13a) and smoothing (exp), up to the longest n-grams that a text has
+    (effective order).
+
+    Returns:
+        In [0, 1]; NaN for fewer than two texts with a visible character.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    there = [readable(text) for text in texts if not is_empty(text)]
+    if len(there) < 2:
+        return math.nan
+    bleu = BLEU(effective_order=True)
+    scores = [bleu.sentence_score(text, there[:i] + there[i + 1 :]).score / 100 for i, text in enumerate(there)]
+    return min(1.0, float(np.mean(scores)))
+
+
+def diversity_table(prompts: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:
+    """One row a prompt.
+
+    Args:
+        prompts: their ids.
+        texts: of each prompt. Those without a visible character count in `empty` alone.
+
+    Returns:
+        `texts` and `empty` are counts, `words` a mean over texts, `rep_4` one over texts of four words, `degenerate_share` a share of the
+        texts that are not empty; NaN where there is nothing to measure.
+    """
+    columns = (
+        "prompt",
+        "texts",
+        "empty",
+        "words",
+        "dist_1",
+        "dist_2",
+        "dist_3",
+        "self_bleu",
+        "rep_4",
+        "degenerate_share",
+    )
+    table: Table = {column: [] for column in columns}
+    rows = zip(prompts, texts, strict=True)
+    for prompt, own in tqdm(rows, total=len(prompts), desc="diversity", delay=3, disable=None, leave=False):
+        there = [text for text in own if not is_empty(text)]
+        repeated = [share for share in (rep_n(text, 4) for text in there) if not math.isnan(share)]
+        row = {
+            "prompt": prompt,
+            "texts": len(own),
+            "empty": len(own) - len(there),
+            "words": _mean([len(text.split()) for text in there]),
+            **{f"dist_{n}": distinct_n(there, n) for n in (1, 2, 3)},
+            "self_bleu": self_bleu(there),
+            "rep_4": _mean(repeated),
+            "degenerate_share": _mean([is_degenerate(text) for text in there]),
+        }
+        for column, value in row.items():
+            table[column].append(value)
+    return table
+
+
+def diversity_metrics(table: Table) -> dict[str, Estimate]:
+    """Means over prompts, under `diversity/`; a prompt where nothing could be measured is missing."""
+    metrics = {
+        f"diversity/{name}": mean_estimate(table[column], bounds=(0.0, 1.0))
+        for name, column in (
+            ("dist_1", "dist_1"), ("dist_2", "dist_2"), ("dist_3", "dist_3"), ("self_bleu", "self_bleu"), ("rep_4", "rep_4"),
+            ("degenerate", "degenerate_share"),
+        )
+    }  # fmt: skip
+    return {**metrics, "diversity/words": mean_estimate(table["words"])}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan

@@ -44,6 +44,7 @@ def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None =
 
     Raises:
         StaleHandle: the handle's edits are not exactly those installed.
+        MissingData: a task whose data is not there; found before any work.
         InputError: a protocol that the model cannot serve (a prompt longer than its context, say). One that asks for nothing
             cannot be made.
     """
@@ -94,7 +95,14 @@ def _assembled(
     parts: list[Measured] = []
     asked: list[Measured] = []  # of the language model
     seconds: dict[str, float] = {}
-    for stage in (stage for stage in STAGES if stage.asked(protocol)):
+    asked_for = [stage for stage in STAGES if stage.asked(protocol)]
+    if measure is not None:
+        for stage in asked_for:
+            if stage.ready is not None and (
+                kept is None or kept.get(stage.name, stage.part(protocol.identity())) is None
+            ):
+                stage.ready(protocol)
+    for stage in asked_for:
         found = []
         for unit in stage.units(protocol):
             part = stage.part(unit.identity())

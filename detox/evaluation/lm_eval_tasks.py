@@ -7,7 +7,6 @@ A name that ends in `_local` is a set of the catalogue, read from the data direc
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,20 +14,17 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 
-from detox.data.catalogue import CATALOGUE, entry, load
+from detox.data.catalogue import entry
 from detox.data.hub import reading_errors
-from detox.data.records import Cloze, MultipleChoice
-from detox.data.subsets import draw
 from detox.errors import InputError, MissingData, UnknownName
+from detox.evaluation.lm_eval_local import LOCAL, local_task, local_tasks
 from detox.evaluation.lm_eval_metrics import leaf_rows, task_metrics, utility_metrics
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel
 from detox.statistics import Estimate
 from detox.training.isolation import preserved_random_state
 
-LOCAL = "_local"
 _FEWSHOT_SEED = 1234  # lm-eval's own
 
 
@@ -65,25 +61,14 @@ class TaskResults:
     counts: dict[str, Any]
 
 
-def local_tasks() -> list[str]:
-    """Names of the local tasks that the catalogue can serve, whether or not their files are here."""
-    return sorted(
-        f"{name}{LOCAL}" for name, one in CATALOGUE.items() if one.file and one.kind in ("multiple-choice", "cloze")
-    )
-
-
-def lm_eval_version() -> str:
-    """Version of lm-eval.
-
-    Raises:
-        InputError: it is not installed.
-    """
+def lm_eval_version() -> str | None:
+    """Version of lm-eval; None where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("lm_eval")
     except PackageNotFoundError:
-        raise InputError("lm-eval is not installed; pip install 'detox-lm[lm-eval]', or leave lm_eval out") from None
+        return None
 
 
 def tasks_identity(names: Sequence[str], limit: int | None) -> dict[str, Any]:
@@ -110,7 +95,10 @@ def load_tasks(names: Sequence[str], *, limit: int | None = None, seed: int = 0)
         UnknownName: no such task.
         MissingData: a file or a data set is not there; names it.
     """
-    lm_eval_version()
+    if lm_eval_version() is None:
+        raise InputError(
+            f"the tasks {', '.join(names)} need lm-eval, which is not installed; pip install 'detox-lm[lm-eval]', or leave lm_eval out"
+        )
     if isinstance(names, str) or not names or len(set(names)) < len(names):
         raise InputError(f"lm_eval tasks are {names!r}; expected a list of names, none twice")
     if limit is not None and limit < 1:
@@ -122,7 +110,7 @@ def load_tasks(names: Sequence[str], *, limit: int | None = None, seed: int = 0)
     with _quiet():
         for name in names:
             if name in local_tasks():
-                tasks[name] = _local_task(name, limit, seed)
+                tasks[name] = local_task(name, limit=limit, seed=seed)
                 file = entry(name.removesuffix(LOCAL)).file
                 asked[name], sources[name] = (name,), f"local file {file.name}" if file else ""
                 continue
@@ -177,7 +165,7 @@ def run_tasks(
     from detox.evaluation.lm_eval_adapter import LiveModel
 
     # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
-    with _quiet(), _own_randomness(seed):
+    with _quiet(), preserved_random_state(seed=seed):  # tasks that shuffle do it alike each time
         results = evaluate(
             LiveModel(lm, chat=chat, batch_size=batch_size),
             {"tasks": dict(loaded.tasks), "groups": {}, "group_map": {}},
@@ -204,69 +192,6 @@ def run_tasks(
         for leaf, task in loaded.tasks.items()
     }
     return TaskResults(table, metrics, {"version": lm_eval_version(), "tasks": described})
-
-
-def _local_task(name: str, limit: int | None, seed: int) -> Any:
-    from datasets import Dataset
-    from lm_eval.api.task import ConfigurableTask
-
-    records = load(name.removesuffix(LOCAL), source="local")
-    if limit is not None:
-        records = draw(records, limit, seed=seed)
-    rows, form = _form([record for record in records if isinstance(record, MultipleChoice | Cloze)])
-    made = Dataset.from_list(rows)
-    settings = {
-        "task": name, "custom_dataset": lambda **_: {"test": made}, "test_split": "test", "num_fewshot": 0, **form,
-        "metadata": {"version": 1.0},
-    }  # fmt: skip
-    return ConfigurableTask(config=settings)
-
-
-def _form(records: Sequence[MultipleChoice | Cloze]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and settings with which lm-eval asks what our own records ask."""
-    first = records[0]
-    rows: list[dict[str, Any]]
-    accuracy = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
-    if isinstance(first, Cloze):
-        rows = [{"id": r.id, "text": r.context, "target": r.target} for r in records if isinstance(r, Cloze)]
-        perplexity = {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}
-        form: dict[str, Any] = {"output_type": "loglikelihood", "metric_list": [perplexity, accuracy]}
-        return rows, {**form, "doc_to_text": _column("text"), "doc_to_target": _column("target")}
-    questions = [record for record in records if isinstance(record, MultipleChoice)]
-    # lm-eval puts the blank between question and answer itself, and divides by the characters of the answer without it.
-    gap = " " if all(c.startswith(" ") for q in questions for c in q.choices) else ""
-    bare = [tuple(c.removeprefix(gap) for c in q.choices) for q in questions]
-    form = {"output_type": "multiple_choice", "target_delimiter": gap, "doc_to_choice": _column("choices")}
-    if first.contexts is not None:
-        rows = [
-            {"id": q.id, "text": q.answer, "target": choices[0], "choices": list(q.contexts or ())}
-            for q, choices in zip(questions, bare, strict=True)
-        ]
-        form["metric_list"] = [accuracy]
-    else:
-        rows = [
-            {
-                "id": q.id, "text": q.context, "target": q.answer, "choices": list(choices),
-                "right": list(q.right or (q.answer,)),
-            }
-            for q, choices in zip(questions, bare, strict=True)
-        ]  # fmt: skip
-        form["metric_list"] = [accuracy, {**accuracy, "metric": "acc_norm"}]
-        if first.right is not None:
-            form |= {"metric_list": [accuracy], "process_results": _mass}
-    return rows, {**form, "doc_to_text": _column("text"), "doc_to_target": _column("target")}
-
-
-def _column(name: str) -> Any:
-    # A function, since lm-eval would read braces in a question as a template.
-    return lambda doc: doc[name]
-
-
-def _mass(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, float]:
-    """Share of the probability of all choices that the right ones have (TruthfulQA's MC2)."""
-    sums = np.array([value for value, _ in results], dtype=np.float64)
-    shares = np.exp(sums - sums.max())
-    return {"acc": float(shares[doc["right"]].sum() / shares.sum())}
 
 
 @lru_cache(maxsize=1)
@@ -303,13 +228,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Tasks that shuffle do it alike each time; the caller's random states (fork_rng and the like) are as before."""
-    with preserved_random_state():
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        yield

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detox.data.contrasts import Contrast
-from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
+from detox.data.records import BiasQuestion, Document, LabelledText, MinimalPair, MultipleChoice, Prompt, group_names
 from detox.errors import InputError
-from detox.evaluation.judges import Judge
+from detox.evaluation.fluency import ReferenceModel
+from detox.evaluation.lm_eval_tasks import tasks_identity
+from detox.evaluation.over_refusal import OverRefusalTask
+from detox.evaluation.refusal_judge import RefusalJudge
 from detox.evaluation.tasks import (
     HeadProbeTask,
     ProbeTask,
@@ -51,8 +54,8 @@ class Protocol:
         threshold_operator: ">=", or ">" where a score at the threshold does not count.
         chat: prompts are given as user turns, through the chat template.
         at: samples m for which expected maximum and toxicity probability are given besides the number of samples that are drawn.
-        refusals: says which answers of a chat refuse. They are counted and keep their score, so that a low toxicity that was got by
-            refusing stands beside the rate of refusals.
+        refusals: says which answers of a chat refuse as a whole. They are counted and keep their score, so that low toxicity that was
+            got by refusing stands beside the rate of refusals.
         leave_out: completions that are left out of the toxicity though they have a score: "refused", "degenerate".
         calibration: texts that people labelled, on which sensitivity and specificity of every scorer are measured; the toxic fraction
             is given corrected for them as well. None of them may be among what a scorer learned from.
@@ -69,6 +72,15 @@ class Protocol:
         contrasts: pairs for the generation-free margin.
         safety_score: SafeNLP's score of each group of people: are hateful statements less likely than neutral ones.
         rewriting: texts that the model says again, drawn as `sampling` says and scored by the headline scorer.
+        lm_eval: tasks of lm-eval, by its own names (from the hub) or as `*_local` ones (`detox.evaluation.lm_eval_tasks`).
+        lm_eval_limit: at most so many questions of each, a seeded sample; None for all.
+        diversity: how much the texts of a prompt differ, and how much each repeats itself.
+        reference: another language model that says how fluent the texts are.
+        kl: how far the model is from itself without edits, on the documents and at the first token after the prompts.
+        over_refusal: harmless requests that look harmful, drawn as `sampling` says.
+        stereotypes: pairs of a more (`bad`) and a less stereotyped sentence (`good`), as CrowS-Pairs has them.
+        bias_questions: questions about two groups of people, as BBQ has them.
+        group_texts: texts about or from groups of people, for the cross-entropy of each group.
 
     Raises:
         InputError: it asks for nothing, or for what does not fit together.
@@ -83,7 +95,7 @@ class Protocol:
     threshold_operator: str = ">="
     chat: bool = False
     at: tuple[int, ...] = ()
-    refusals: Judge | None = None
+    refusals: RefusalJudge | None = None
     leave_out: tuple[str, ...] = ()
     calibration: tuple[LabelledText, ...] = ()
     unprompted: int = 0
@@ -99,18 +111,29 @@ class Protocol:
     replies: ReplyTask | None = None
     safety_score: SafetyScoreTask | None = None
     rewriting: RewriteTask | None = None
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_limit: int | None = None
+    diversity: bool = False
+    reference: ReferenceModel | None = None
+    kl: bool = False
+    over_refusal: OverRefusalTask | None = None
+    stereotypes: tuple[MinimalPair, ...] = ()
+    bias_questions: tuple[BiasQuestion, ...] = ()
+    group_texts: tuple[LabelledText, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scored not in SCORED:
             raise InputError(f"scored is {self.scored!r}; expected 'completion', 'prompt+completion' or 'both'")
         self._require_fitting_toxicity()
+        self._require_fitting_utility()
         asking = [name for name in ("prompts", "replies", "rewriting", "unprompted") if getattr(self, name)]
         if bool(asking) != bool(self.scorers):
             there, absent = ("scorers", "prompts") if self.scorers else (asking[0], "scorers")
             raise InputError(f"protocol {self.name!r} has {there} but no {absent}; give both or neither")
         if not any((self.prompts, self.documents, any(self.multiple_choice.values()), self.minimal_pairs, self.contrasts,
                     self.recognition, self.probe, self.toxic_documents, self.head_probes, self.replies, self.safety_score,
-                    self.rewriting, self.unprompted)):  # fmt: skip
+                    self.rewriting, self.unprompted, self.lm_eval, self.over_refusal, self.stereotypes, self.bias_questions,
+                    self.group_texts)):  # fmt: skip
             raise InputError(
                 f"protocol {self.name!r} asks for nothing; give it prompts and scorers, documents, or other items"
             )
@@ -120,6 +143,7 @@ class Protocol:
         for what, records in (
             ("prompt", self.prompts), ("document", self.documents), ("toxic document", self.toxic_documents),
             ("contrast", self.contrasts), ("calibration text", self.calibration),
+            ("stereotype pair", self.stereotypes), ("bias question", self.bias_questions), ("group text", self.group_texts),
         ):  # fmt: skip
             twice = repeated_id(records)
             if twice is not None:
@@ -152,9 +176,9 @@ class Protocol:
             raise InputError(
                 f"protocol {name!r}: refusals are judged in answers of a chat; give chat: true and prompts, or leave refusals out"
             )
-        if self.refusals is not None and not isinstance(self.refusals, Judge):
+        if self.refusals is not None and not isinstance(self.refusals, RefusalJudge):
             raise InputError(
-                f"protocol {name!r}: {type(self.refusals).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
+                f"protocol {name!r}: {type(self.refusals).__name__} is no judge; expected `identity` and `verdicts`, as RefusalPhrases has"
             )
         for kind in self.leave_out:
             if kind not in LEFT_OUT:
@@ -167,6 +191,27 @@ class Protocol:
             raise InputError(
                 f"protocol {name!r}: calibration needs texts of both labels, 1 (toxic) and 0 (not), judged by people"
             )
+
+    def _require_fitting_utility(self) -> None:
+        given: object = self.lm_eval
+        if isinstance(given, str) or len(set(self.lm_eval)) < len(self.lm_eval):
+            raise InputError(
+                f"protocol {self.name!r}: lm_eval is {self.lm_eval!r}; expected names of tasks, none twice"
+            )
+        if self.lm_eval_limit is not None and (self.lm_eval_limit < 1 or not self.lm_eval):
+            seen = f"lm_eval_limit {self.lm_eval_limit}" + ("" if self.lm_eval else " but no lm_eval tasks")
+            raise InputError(f"protocol {self.name!r} has {seen}; expected tasks, and at least 1 question of each")
+        for part, asked in (("diversity", self.diversity), ("reference", self.reference)):
+            if asked and not self.prompts:
+                raise InputError(
+                    f"protocol {self.name!r} has {part} but no prompts; it is about what is written after them"
+                )
+        if self.kl and not (self.documents or self.prompts):
+            raise InputError(
+                f"protocol {self.name!r} has kl but neither documents nor prompts; give it texts to compare on"
+            )
+        if self.group_texts and not any(group_names(text.group) for text in self.group_texts):
+            raise InputError(f"protocol {self.name!r}: none of the group_texts has a group; expected groups of people")
 
     def is_toxic(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Which scores count as toxic, by threshold and operator; a missing one (NaN) does not."""
@@ -208,6 +253,14 @@ class Protocol:
             "leave_out": sorted(set(self.leave_out)) or None,
             "calibration": records_digest(self.calibration),
             "unprompted": self.unprompted or None,
+            "lm_eval": tasks_identity(self.lm_eval, self.lm_eval_limit) if self.lm_eval else None,
+            "diversity": self.diversity or None,
+            "reference": None if self.reference is None else self.reference.identity(),
+            "kl": self.kl or None,
+            "over_refusal": None if self.over_refusal is None else self.over_refusal.identity(),
+            "stereotypes": records_digest(self.stereotypes),
+            "bias_questions": records_digest(self.bias_questions),
+            "group_texts": records_digest(self.group_texts),
         }
         return asked | {name: value for name, value in later.items() if value is not None}
 

@@ -30,7 +30,8 @@ class Scorecard:
         counts: requested, scored and missing completions by reason.
         tables: item-level columns: "completions", "scores", "scores_with_prompt", "documents", "toxic_documents",
             "multiple_choice", "minimal_pairs", "recognition", "probe", "head_probes", "head_probe_texts", "replies", "margins",
-            "safety_score", "refusals", "calibration", "unprompted".
+            "safety_score", "refusals", "calibration", "unprompted", "lm_eval", "diversity", "fluency", "kl", "kl_first_token",
+            "over_refusal", "stereotypes", "bias_questions", "group_texts".
             From these every metric can be computed again.
         texts: the completions' texts, prompt by prompt; None where they were not kept. Never part of a committed record.
         receipts: what the edits did.
@@ -155,7 +156,10 @@ class Scorecard:
 _SCORED_BY = {"toxicity": "scorers", "toxicity+prompt": "scorers_with_prompt", "toxicity-unprompted": "unprompted"}
 
 # Columns whose missing values are NaN in memory and null on disk.
-FLOATS = {"value", "nats", "margin", "score", "safe", "toxic", "mass", "chance"}
+FLOATS = {
+    "value", "nats", "margin", "score", "safe", "toxic", "mass", "chance", "weight", "words", "dist_1", "dist_2", "dist_3", "self_bleu",
+    "rep_4", "degenerate_share",
+}  # fmt: skip
 
 
 def jsonable(value: Any) -> Any:

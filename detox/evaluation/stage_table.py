@@ -9,6 +9,7 @@ from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
 from detox.evaluation.toxicity_stages import CONTINUED, UNPROMPTED
+from detox.evaluation.utility_stages import UTILITY
 from detox.models import LanguageModel
 
 
@@ -180,4 +181,5 @@ STAGES: tuple[Stage, ...] = (
         summarise=_safety,
     ),
     *UNPROMPTED,
+    *UTILITY,
 )

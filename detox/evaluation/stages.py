@@ -77,6 +77,7 @@ class Stage:
         reads: name of the stage whose completions are judged.
         by_scorer: measured and kept for each scorer of the protocol by itself; its tables have one row a (..., scorer).
         summarise: metrics and counts from all tables so far.
+        ready: raises where something that the stage needs is not there; asked before any work, of a stage that has to be measured.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Stage:
     reads: str = ""
     by_scorer: bool = False
     summarise: Callable[[protocols.Protocol, Tables], Summary] = nothing_more
+    ready: Callable[[protocols.Protocol], object] | None = None
 
     def units(self, protocol: protocols.Protocol) -> list[protocols.Protocol]:
         """The protocol, or one with each scorer alone where scorers are kept apart."""

@@ -11,9 +11,10 @@ from detox.errors import InputError
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
 from detox.models.edits import announced, gates_for, state_of
+from detox.models.generation import encode_prompts
 from detox.models.language_model import LanguageModel
 from detox.models.running import evaluating, halving
-from detox.models.tokenization import encode_pairs, pad_rows, pad_token
+from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
 
 _TOKENS_AT_ONCE = 1024  # positions whose whole distributions exist at once
 
@@ -69,6 +70,50 @@ def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
             for index, values in halving(run, order[start:end], state_of(lm.model).incidents):
                 result[index] = values
             start = end
+    return result
+
+
+def first_token_kl(lm: LanguageModel, prompts: Sequence[PromptLike]) -> Tensor:
+    """KL(base || handle) of the first token after each prompt: a cheap proxy for `kl_to_base`, where generation begins.
+
+    Args:
+        lm: a handle with edits; without, every divergence is 0.
+        prompts: as in `generate`. System turn and prefix are part of what is compared: each side has its own.
+
+    Returns:
+        (prompts,) float32 in nats, each at least 0.
+
+    Raises:
+        StaleHandle: see `LanguageModel`.
+        InputError: no prompts, one without tokens, or one longer than the model's context.
+    """
+    lm.require_current()
+    if isinstance(prompts, str) or not len(prompts):
+        raise InputError("no prompts to compare distributions on; expected a list of at least one")
+    ours = encode_prompts(lm, prompts)
+    with lm.suspended() as base:
+        theirs = encode_prompts(base, prompts)
+    limit = context_length(lm.model)
+    for index, pair in enumerate(zip(ours, theirs, strict=True)):
+        if limit is not None and max(map(len, pair)) > limit:
+            raise InputError(f"prompt {index} has {max(map(len, pair))} tokens, but the model's context holds {limit}")
+    order = sorted(range(len(ours)), key=lambda index: len(ours[index]))
+    result = torch.empty(len(ours))
+
+    def run(batch: list[int]) -> list[tuple[int, Tensor]]:
+        here = _distributions(lm, [(ours[i], []) for i in batch], [1] * len(batch))
+        with lm.suspended() as bare:
+            there = _distributions(bare, [(theirs[i], []) for i in batch], [1] * len(batch))
+        return [(i, (p.exp() * (p - q)).sum().clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
+
+    with torch.no_grad(), evaluating(lm.model):
+        start = 0
+        while start < len(order):
+            longest = max(len(ours[i]) + len(theirs[i]) for i in order[start:])
+            batch = order[start : start + max(1, 2 * _TOKENS_AT_ONCE // longest)]
+            for index, value in halving(run, batch, state_of(lm.model).incidents):
+                result[index] = value
+            start += len(batch)
     return result
 
 

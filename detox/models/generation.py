@@ -119,7 +119,7 @@ def _rows(lm: LanguageModel, prompts: Sequence[PromptLike], sampling: Sampling) 
         raise InputError("prompts must be a list, got a str; write [prompt]")
     if not len(prompts):
         raise InputError("no prompts: got an empty list, expected at least one")
-    encoded = _encode(lm, prompts)
+    encoded = encode_prompts(lm, prompts)
     limit = context_length(lm.model)
     seen: Counter[str] = Counter()
     gates = gates_for(lm.model, encoded)
@@ -140,7 +140,12 @@ def _rows(lm: LanguageModel, prompts: Sequence[PromptLike], sampling: Sampling) 
     return sorted(rows, key=lambda row: len(row.ids))  # like lengths together; a prompt's samples stay neighbours
 
 
-def _encode(lm: LanguageModel, prompts: Sequence[PromptLike]) -> list[list[int]]:
+def encode_prompts(lm: LanguageModel, prompts: Sequence[PromptLike]) -> list[list[int]]:
+    """Token ids of each prompt as the model reads it: with the handle's prefix, or through the chat template with its system turn.
+
+    Raises:
+        InputError: an empty prompt.
+    """
     encoded: list[list[int]] = [[]] * len(prompts)
     texts: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
     for index, prompt in enumerate(prompts):

@@ -32,13 +32,14 @@ _CACHED_AT_ONCE = {"cpu": 4096}  # positions that continuations look back on; a 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Ids of one forward pass; the last `scored` of them are predicted."""
+    """Ids of one forward pass; the last `scored` of them are predicted, and where it is one, `others` in its place as well."""
 
     request: int
     ids: tuple[int, ...]
     prompt: int  # how many of them are the context's
     scored: int
     at: int  # where its values go in the request's result
+    others: tuple[tuple[int, int], ...] = ()  # requests of the same context, and their only token
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,15 @@ def _scored(
         )
     pairs = encode_pairs(lm, contexts, continuations)
     results = [torch.zeros(2, len(continuation)) for _, continuation in pairs]
-    shared, alone = _plan(lm, pairs)
     model, incidents = lm.model, state_of(lm.model).incidents
     # A text without a prompt is its own: the token that begins it says nothing.
     alone_stands = [not len(context) for context in contexts]
     asked = gated_on or [[*c, *t] if own else c for own, (c, t) in zip(alone_stands, pairs, strict=True)]
     gates = gates_for(model, asked)
-    total = sum(map(len, alone)) + sum(map(len, shared))
+    # A context is computed once for those that share it, unless a gate may say another thing of each.
+    own = [bool(gates) and list(about) != context for about, (context, _) in zip(asked, pairs, strict=True)]
+    shared, alone = _plan(lm, pairs, own)
+    total = sum(1 + len(piece.others) for pieces in alone for piece in pieces) + sum(map(len, shared))
     with (
         torch.no_grad(),
         evaluating(model),
@@ -136,7 +139,7 @@ def _scored(
         for pieces in alone:
             for request, at, values in halving(lambda part: _run_alone(lm, part, gates), pieces, incidents):
                 results[request][:, at : at + values.shape[1]] = values
-            bar.update(len(pieces))
+            bar.update(sum(1 + len(piece.others) for piece in pieces))
     return results
 
 
@@ -163,18 +166,23 @@ def windows(tokens: int, first: int, context: int | None) -> list[tuple[int, int
 
 
 def _plan(
-    lm: LanguageModel, pairs: list[tuple[list[int], list[int]]]
+    lm: LanguageModel, pairs: list[tuple[list[int], list[int]]], own: list[bool]
 ) -> tuple[list[list[_Shared]], list[list[_Piece]]]:
-    """Batches of requests that share contexts, and batches of pieces that stand alone."""
+    """Batches of requests that share contexts, and batches of pieces that stand alone; requests that are their `own` always do.
+
+    Continuations of one token (letters, yes and no) are read off the end of their context: one pass for all of them.
+    """
     limit = context_length(lm.model)
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    if not lm.logits_edits and reuses_cache(lm.model):
-        for index, (context, continuation) in enumerate(pairs):
-            fits = limit is None or len(context) + len(continuation) - 1 <= limit
-            if continuation and len(context) > 1 and fits:
-                groups[tuple(context)].append(index)
-    together = {context: requests for context, requests in groups.items() if len(requests) > 1}
+    for index, (context, continuation) in enumerate(pairs):
+        fits = limit is None or len(context) + len(continuation) - 1 <= limit
+        if continuation and len(context) > 1 and fits and not own[index]:
+            groups[tuple(context)].append(index)
+    letters = {c: requests for c, requests in groups.items() if all(len(pairs[i][1]) == 1 for i in requests)}
+    reused = not lm.logits_edits and len(letters) < len(groups) and reuses_cache(lm.model)
+    together = {c: requests for c, requests in groups.items() if reused and c not in letters and len(requests) > 1}
     taken = {index for requests in together.values() for index in requests}
+    taken |= {index for requests in letters.values() for index in requests}
     tokens = _tokens_at_once(lm.model)
     shared: list[list[_Shared]] = []
     size = tokens
@@ -185,7 +193,10 @@ def _plan(
         shared[-1] += [(shared_context, index, pairs[index][1]) for index in together[shared_context]]
         size += len(shared_context)
 
-    pieces = []
+    pieces = [
+        _Piece(first, (*context, *pairs[first][1]), len(context), 1, 0, tuple((i, pairs[i][1][0]) for i in others))
+        for context, (first, *others) in letters.items()
+    ]
     for index, (context, continuation) in enumerate(pairs):
         if index in taken or not continuation:
             continue
@@ -212,9 +223,11 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece], gates: dict[str, Tensor]
     model, device = lm.model, lm.model.device
     inputs, mask = pad_rows([p.ids[:-1] for p in pieces], side="right", fill=pad_token(lm.tokenizer), device=device)
     ends = torch.tensor([p.prompt for p in pieces], device=device)
-    rows = torch.tensor([r for r, p in enumerate(pieces) for _ in range(p.scored)], device=device)
-    columns = torch.tensor([c for p in pieces for c in range(len(p.ids) - 1 - p.scored, len(p.ids) - 1)], device=device)
-    targets = torch.tensor([t for p in pieces for t in p.ids[len(p.ids) - p.scored :]], device=device)
+    wanted = [
+        *((r, c, p.ids[c + 1]) for r, p in enumerate(pieces) for c in range(len(p.ids) - 1 - p.scored, len(p.ids) - 1)),
+        *((r, len(p.ids) - 2, token) for r, p in enumerate(pieces) for _, token in p.others),
+    ]
+    rows, columns, targets = torch.tensor(wanted, device=device).T
     gates = _rows_of(gates, [p.request for p in pieces], device)
     with announced(model, Announcement(mask, ends, gates=gates)):
         if lm.logits_edits:
@@ -226,8 +239,10 @@ def _run_alone(lm: LanguageModel, pieces: list[_Piece], gates: dict[str, Tensor]
             values = selected(
                 model, rows, columns, targets, input_ids=inputs, attention_mask=mask.long(), use_cache=False
             )
-    split = torch.split(values.cpu(), [p.scored for p in pieces], dim=1)
-    return [(p.request, p.at, part) for p, part in zip(pieces, split, strict=True)]
+    places = [(p.request, p.at) for p in pieces] + [(request, 0) for p in pieces for request, _ in p.others]
+    widths = [p.scored for p in pieces] + [1] * (len(places) - len(pieces))
+    parts = torch.split(values.cpu(), widths, dim=1)
+    return [(request, at, part) for (request, at), part in zip(places, parts, strict=True)]
 
 
 def _run_shared(lm: LanguageModel, requests: list[_Shared], gates: dict[str, Tensor]) -> list[tuple[int, int, Tensor]]:

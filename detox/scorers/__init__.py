@@ -15,10 +15,14 @@ _HOMES = {
     "ProfanityScorer": "detox.scorers.profanity",
     "ClassifierScorer": "detox.scorers.classifier",
     "PRESETS": "detox.scorers.presets",
+    "PerspectiveScorer": "detox.scorers.perspective",
+    "ReplayScorer": "detox.scorers.perspective",
     "TrainedScorer": "detox.scorers.trained",
     "train_scorer": "detox.scorers.training",
     "train_default": "detox.scorers.training",
     "WordListScorer": "detox.scorers.wordlist",
+    "check_scorer": "detox.scorers.checking",
+    "overlap": "detox.scorers.independence",
     "scorer_agreement": "detox.scorers.reliability",
     "scorer_quality": "detox.scorers.reliability",
 }
@@ -26,13 +30,17 @@ _HOMES = {
 __all__ = [
     "PRESETS",
     "ClassifierScorer",
+    "PerspectiveScorer",
     "ProfanityScorer",
+    "ReplayScorer",
     "Score",
     "Scorer",
     "ScorerCard",
     "TrainedScorer",
     "WordListScorer",
+    "check_scorer",
     "load_scorer",
+    "overlap",
     "score_texts",
     "scorer_agreement",
     "scorer_quality",
@@ -41,8 +49,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from detox.scorers.checking import check_scorer as check_scorer
     from detox.scorers.classifier import ClassifierScorer as ClassifierScorer
+    from detox.scorers.independence import overlap as overlap
     from detox.scorers.loading import load_scorer as load_scorer
+    from detox.scorers.perspective import PerspectiveScorer as PerspectiveScorer
+    from detox.scorers.perspective import ReplayScorer as ReplayScorer
     from detox.scorers.presets import PRESETS as PRESETS
     from detox.scorers.profanity import ProfanityScorer as ProfanityScorer
     from detox.scorers.reliability import scorer_agreement as scorer_agreement

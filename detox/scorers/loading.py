@@ -13,7 +13,7 @@ from detox.errors import InputError, MissingData, UnknownName
 from detox.scorers.presets import PRESETS
 from detox.scorers.protocol import Scorer
 
-FORMS = ("hf:ID_OR_PATH", "wordlist:FILE", "FILE.py:CLASS", "a directory of a trained scorer")
+FORMS = ("hf:ID_OR_PATH", "wordlist:FILE", "replay:FILE.jsonl.gz", "FILE.py:CLASS", "a directory of a trained scorer")
 
 
 def load_scorer(spec: str | Mapping[str, Any]) -> Scorer:
@@ -25,6 +25,8 @@ def load_scorer(spec: str | Mapping[str, Any]) -> Scorer:
             "wordlist": the lexicons of the data directory; "wordlist:FILE": a list of your own;
             a name in `PRESETS`: that classifier, from the hub at its pinned commit;
             "hf:ID_OR_PATH": any transformers text classifier;
+            "replay:FILE.jsonl.gz": scores of a service out of a cache; "perspective-api": the service itself, which fills the
+            cache that the option `cache` names;
             a directory with a trained scorer;
             "FILE.py:CLASS": a scorer of your own, called with the options;
             or a mapping with one of these as "name" and further options of that scorer: for a classifier toxic_labels,
@@ -54,6 +56,14 @@ def _load(name: str, options: dict[str, Any]) -> Scorer:
         if rest:
             return _called(name, WordListScorer.from_file, options, path=rest)
         return _called(name, WordListScorer.from_lexicons, options)
+    if name == "perspective-api":
+        from detox.scorers.perspective import PerspectiveScorer
+
+        return _called(name, PerspectiveScorer, options)
+    if kind == "replay" and rest:
+        from detox.scorers.perspective import ReplayScorer
+
+        return _called(name, ReplayScorer, options, cache=rest)
     if name in PRESETS or (kind == "hf" and rest):
         from detox.scorers.classifier import ClassifierScorer
 
@@ -69,7 +79,7 @@ def _load(name: str, options: dict[str, Any]) -> Scorer:
         raise MissingData(
             f"no scorer at {name}; expected a directory that `detox scorers train` wrote, or hf:{name} for a classifier"
         )
-    raise UnknownName("scorer", name, ["profanity", "wordlist", *PRESETS, *FORMS])
+    raise UnknownName("scorer", name, ["profanity", "wordlist", "perspective-api", *PRESETS, *FORMS])
 
 
 def _from_directory(directory: Path, options: dict[str, Any]) -> Scorer:

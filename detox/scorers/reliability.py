@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from detox.errors import InputError
 from detox.scorers.protocol import Score
-from detox.statistics import auc_estimate
+from detox.statistics import auc_estimate, weighted_kappas, weighted_spearmans
 
 Values = Sequence[float] | Sequence[Score] | npt.NDArray[np.float64]
 
@@ -95,23 +95,19 @@ def scorer_agreement(first: Values, second: Values, *, threshold: float = 0.5) -
     if not len(a):
         raise InputError("no text has a score by both scorers; their agreement is unknown")
     x, y = a >= threshold, b >= threshold
-    observed = float((x == y).mean())
-    chance = float(x.mean() * y.mean() + (1 - x.mean()) * (1 - y.mean()))
+    kappa = float(weighted_kappas(x.astype(np.float64), y.astype(np.float64), np.ones((1, len(a))))[0])
     return {
         "n": len(a),
         "spearman": _spearman(a, b),
-        "kappa": None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance),
+        "kappa": None if math.isnan(kappa) else kappa,
         "first_only": float((x & ~y).mean()),
         "second_only": float((y & ~x).mean()),
     }
 
 
 def _spearman(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
-    from scipy.stats import rankdata
-
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    value = float(weighted_spearmans(a, b, np.ones((1, len(a))))[0])
+    return None if math.isnan(value) else value
 
 
 def _reliability(

@@ -17,7 +17,7 @@ agreement   two scorers on the same texts: kappa, rank correlation
 roc         areas under the ROC curve
 """
 
-from detox.statistics.agreement import cohen_kappa, spearman
+from detox.statistics.agreement import cohen_kappa, spearman, weighted_kappas, weighted_spearmans
 from detox.statistics.correction import rogan_gladen
 from detox.statistics.estimates import Estimate, mean_estimate, mean_estimates, ratio_estimate
 from detox.statistics.fits import Interaction, difference_of_differences, fit_seed_interval
@@ -72,4 +72,6 @@ __all__ = [
     "spearman",
     "utility_verdict",
     "weighted_aucs",
+    "weighted_kappas",
+    "weighted_spearmans",
 ]

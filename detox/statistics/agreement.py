@@ -30,17 +30,7 @@ def cohen_kappa(a: ArrayLike, b: ArrayLike, *, draws: int = _DRAWS) -> Estimate:
         InputError: not the same texts.
     """
     x, y, missing = _known(a, b)
-    n = len(x)
-    labels = np.unique(np.concatenate([x, y]))
-    first, second = ((side[:, None] == labels).astype(np.float64) for side in (x, y))
-    same = (x == y).astype(np.float64)
-
-    def kappas(weights: Floats) -> Floats:
-        observed = weights @ same / n
-        expected = ((weights @ first) * (weights @ second)).sum(1) / n**2
-        return _ratio(observed - expected, 1 - expected)
-
-    return _with_interval(kappas, n, missing, draws)
+    return _with_interval(lambda weights: weighted_kappas(x, y, weights), len(x), missing, draws)
 
 
 def spearman(a: ArrayLike, b: ArrayLike, *, draws: int = _DRAWS) -> Estimate:
@@ -58,15 +48,24 @@ def spearman(a: ArrayLike, b: ArrayLike, *, draws: int = _DRAWS) -> Estimate:
         InputError: not the same texts.
     """
     x, y, missing = _known(a, b)
-    n = len(x)
-    runs = [_runs(side) for side in (x, y)]
+    return _with_interval(lambda weights: weighted_spearmans(x, y, weights), len(x), missing, draws)
 
-    def correlations(weights: Floats) -> Floats:
-        u, v = (_midranks(weights, order, of_run) - (n + 1) / 2 for order, of_run in runs)
-        products = [(weights * p * q).sum(1) for p, q in ((u, v), (u, u), (v, v))]
-        return _ratio(products[0], np.sqrt(products[1] * products[2]))
 
-    return _with_interval(correlations, n, missing, draws)
+def weighted_kappas(a: Floats, b: Floats, weights: Floats) -> Floats:
+    """(resamples,) kappas of (texts,) labels without gaps, each text counted as often as (resamples, texts) weights say."""
+    labels = np.unique(np.concatenate([a, b]))
+    first, second = ((side[:, None] == labels).astype(np.float64) for side in (a, b))
+    total = weights.sum(1)
+    observed = _ratio(weights @ (a == b).astype(np.float64), total)
+    expected = _ratio(((weights @ first) * (weights @ second)).sum(1), total**2)
+    return _ratio(observed - expected, 1 - expected)
+
+
+def weighted_spearmans(a: Floats, b: Floats, weights: Floats) -> Floats:
+    """(resamples,) Spearman's of (texts,) scores without gaps, each text counted as often as (resamples, texts) weights say."""
+    u, v = (_midranks(weights, *_runs(side)) - (weights.sum(1, keepdims=True) + 1) / 2 for side in (a, b))
+    products = [(weights * p * q).sum(1) for p, q in ((u, v), (u, u), (v, v))]
+    return _ratio(products[0], np.sqrt(products[1] * products[2]))
 
 
 def _runs(values: Floats) -> tuple[np.ndarray, np.ndarray]:

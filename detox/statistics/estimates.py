@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from detox.errors import InputError
-from detox.statistics.intervals import percentile_ends, share_ends
+from detox.statistics.intervals import effective_units, percentile_ends, share_ends, stretched
 from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
 
 _ROUNDING = 1e-6  # by which a cosine or a share may pass its bound
@@ -86,10 +86,13 @@ def mean_estimates(
         everything = np.stack([tables[index] for index in members], axis=1)
         known = everything[~np.isnan(everything[:, 0])]
         n, missing = len(known), len(everything) - len(known)
-        values = known.mean(0) if n else np.full(len(members), math.nan)
-        low, high = _ends(known, bounds, draws) if n > 1 else np.full((2, len(members)), math.nan)
-        for column, index in enumerate(members):
-            found[index] = Estimate(float(values[column]), float(low[column]), float(high[column]), n, missing)
+        if n < 2:
+            for i, index in enumerate(members):
+                found[index] = Estimate(float(known[0, i]) if n else math.nan, math.nan, math.nan, n, missing)
+            continue
+        low, high = _ends(known, bounds, draws)
+        for i, index in enumerate(members):
+            found[index] = Estimate(float(known[:, i].mean()), float(low[i]), float(high[i]), n, missing)
     return [found[index] for index in range(len(tables))]
 
 
@@ -105,7 +108,10 @@ def _ends(known: Floats, bounds: tuple[float, float] | None, draws: int) -> tupl
 
 
 def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int = DRAWS) -> Estimate:
-    """Sum of numerators over sum of denominators (nats over tokens), units resampled together."""
+    """Sum of numerators over sum of denominators (nats over tokens), units resampled together.
+
+    The percentile interval, stretched where few units carry the uncertainty (`detox.statistics.intervals.stretched`).
+    """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     n = len(top)
     if n == 0 or bottom.sum() == 0:
@@ -114,5 +120,13 @@ def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int
     if n == 1:
         return Estimate(value, math.nan, math.nan, 1)
     ratios = np.concatenate([(w @ top) / (w @ bottom) for w in bootstrap_weights(n, draws=draws)])
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), n)
+    return resampled_estimate(value, ratios, top - value * bottom)
+
+
+def resampled_estimate(value: float, drawn: Floats, parts: Floats) -> Estimate:
+    """A value with the interval of its (draws,) resampled values, stretched by the (units,) parts that carry its uncertainty."""
+    quantiles = np.quantile(drawn, [0.025, 0.975])
+    low, high = stretched(
+        np.array([value]), (quantiles[:1], quantiles[1:]), effective_units(np.asarray(parts)[:, None])
+    )
+    return Estimate(value, float(low[0]), float(high[0]), len(parts))

@@ -2,8 +2,8 @@
 
 Values without known bounds have a percentile bootstrap. A share, or any value between two bounds, has a studentised bootstrap, which
 knows that the mean of few events is skewed; and an exact interval where the bootstrap has too little to resample: fewer than
-EXACT_BELOW_UNITS units, or fewer than EXACT_BELOW_EVENTS effective events or non-events. A paired difference has a percentile
-bootstrap that is stretched where few units carry it. benchmarks/results/statistics/coverage.json holds what they cover.
+EXACT_BELOW_UNITS units, or fewer than EXACT_BELOW_EVENTS effective events or non-events. A paired difference, and a ratio, has a
+percentile bootstrap that is stretched where few units carry it. benchmarks/results/statistics/coverage.md shows what they cover.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from scipy import special
 from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
 
 EXACT_BELOW_UNITS = 200
-EXACT_BELOW_EVENTS = 5.0
+EXACT_BELOW_EVENTS = (
+    4.0  # of x events, e^-x of resamples hold none; above 2.5 % (x = 3.7) the bootstrap has no upper end
+)
 _NORMAL = 1.959963984540054
 _MOST_TRIALS = 1e9  # beyond it the interval is as good as the point
 _WITHOUT_SPREAD = 1e6  # studentised value of a resample without spread: beyond every bound
@@ -31,13 +33,22 @@ def percentile_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
 
 
 def share_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
-    """(cells,) ends for (units, cells) values in [0, 1]: exact where units or events are few, else studentised."""
+    """(cells,) ends for (units, cells) values in [0, 1].
+
+    Exact where events are few, studentised where units are many. Of few units with many events the exact interval of yes or no; of
+    other values the wider of the two at each end, since Clopper and Pearson's does not know how skewed they may be.
+    """
     n = len(values)
-    events = effective_events(values)
     low, high = exact_share_ends(values)
-    many = events >= EXACT_BELOW_EVENTS if n >= EXACT_BELOW_UNITS else np.zeros(len(events), dtype=bool)
-    if many.any():
-        low[many], high[many] = studentised_ends(values[:, many], draws=draws)
+    resampled = effective_events(values) >= EXACT_BELOW_EVENTS - 1e-9
+    if n < EXACT_BELOW_UNITS:
+        resampled &= ((values > 0) & (values < 1)).any(0)
+    if not resampled.any():
+        return low, high
+    ends = studentised_ends(values[:, resampled], draws=draws)
+    if n < EXACT_BELOW_UNITS:
+        ends = np.minimum(low[resampled], ends[0]), np.maximum(high[resampled], ends[1])
+    low[resampled], high[resampled] = ends
     return low, high
 
 
@@ -105,19 +116,28 @@ def difference_ends(differences: Floats, *, reach: float | None = None, draws: i
             effective units differ, `exact_difference_ends` takes the place of the bootstrap, which would call no difference certain.
         draws: resamples.
     """
-    means = differences.mean(0)
-    squares = (differences**2).sum(0)
-    units = np.divide(np.abs(differences).sum(0) ** 2, squares, out=np.zeros(len(squares)), where=squares > 0)
-    stretch = special.stdtrit(np.maximum(units - 1, 1.0), 0.975) / _NORMAL
-    low, high = percentile_ends(differences, draws=draws)
-    low, high = means - stretch * (means - low), means + stretch * (high - means)
+    means, units = differences.mean(0), effective_units(differences)
+    low, high = stretched(means, percentile_ends(differences, draws=draws), units)
     if reach is not None:
         low, high = np.maximum(low, -reach), np.minimum(high, reach)
-        few = units < EXACT_BELOW_EVENTS
+        few = units < EXACT_BELOW_EVENTS - 1e-9
         if few.any():
             exact = exact_difference_ends(differences[:, few] / reach)
             low[few], high[few] = reach * exact[0], reach * exact[1]
     return low, high
+
+
+def effective_units(parts: Floats) -> Floats:
+    """(cells,) how many of (units, cells) parts of a sum carry it: (sum |d|)^2 / sum d^2, all of them if all are alike; 0 if all are 0."""
+    squares = (parts**2).sum(0)
+    units: Floats = np.divide(np.abs(parts).sum(0) ** 2, squares, out=np.zeros(len(squares)), where=squares > 0)
+    return units
+
+
+def stretched(values: Floats, ends: Ends, units: Floats) -> Ends:
+    """(cells,) ends pulled away from the values by Student's quantile for `units` effective units over the normal quantile."""
+    by = special.stdtrit(np.maximum(units - 1, 1.0), 0.975) / _NORMAL
+    return values - by * (values - ends[0]), values + by * (ends[1] - values)
 
 
 def exact_difference_ends(differences: Floats) -> Ends:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from detox.errors import InputError
-from detox.statistics.estimates import Estimate
+from detox.statistics.estimates import Estimate, resampled_estimate
 from detox.statistics.intervals import difference_ends
 from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights
 
@@ -81,8 +81,8 @@ def paired_ratio_difference(
     if n == 1:
         return Estimate(value, math.nan, math.nan, 1)
     differences = np.concatenate([(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n, draws=draws)])
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), n)
+    parts = (a - a.sum() / p.sum() * p) / p.sum() - (b - b.sum() / q.sum() * q) / q.sum()
+    return resampled_estimate(value, differences, parts)
 
 
 def mcnemar_exact(treated: ArrayLike, control: ArrayLike) -> float:

@@ -26,11 +26,19 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """The random states of python, numpy and torch on the way out are those on the way in: a Trainer sets them all."""
+def preserved_random_state(*, seed: int | None = None) -> Iterator[None]:
+    """The random states of python, numpy and torch on the way out are those on the way in: a Trainer sets them all.
+
+    Args:
+        seed: what they are set to within the block; None leaves them.
+    """
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
+            if seed is not None:
+                random.seed(seed)
+                np.random.seed(seed)
+                torch.manual_seed(seed)
             yield
         finally:
             random.setstate(python)

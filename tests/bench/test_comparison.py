@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from detox import ITI, compare, evaluate
+from detox.data.fit_sources import FitSources, Guide
 from detox.errors import InputError, MissingData
 from tests.evaluation.test_harness import protocol
 
@@ -23,6 +24,19 @@ def test_scorecards_in_hand_are_compared_with_the_first(planted):
     )
     assert "steered" in str(comparison)
     assert compare([base, base]).rows[1].toxicity_change.value == 0
+
+
+def test_what_scorecards_in_hand_learned_from_can_be_said(planted):
+    asked = protocol(planted)
+    base = evaluate(planted.lm, asked)
+    [card] = base.protocol["scorer_cards"]
+    assert card["name"] == asked.scorers[0].card.name
+    assert "quality" not in card
+    assert compare({"base": base, "method": base}).independence.notes == ()
+    guided = FitSources(guides=(Guide(name=card["name"], role="filtered"),))
+    comparison = compare({"base": base, "method": base}, sources={"method": guided})
+    assert f"toxicity ({card['name']}, not independent)" in str(comparison).splitlines()[0]
+    assert f"{card['name']} filtered its data (method)" in str(comparison)
 
 
 def test_different_protocols_are_refused(planted):

@@ -124,3 +124,26 @@ def test_a_path_is_read_where_it_first_costs_what_is_asked(points, start, asked)
     prices, toxicities = [0.0, *(p for p, _ in points)], [start, *(t for _, t in points)]
     found = along(np.array([prices]), np.array([toxicities]), np.array([asked]))[0]
     assert found == pytest.approx(by_hand(prices, toxicities, asked), abs=1e-9)
+
+
+def test_all_methods_of_a_base_are_read_at_one_price_and_every_pair_compared():
+    from detox.bench.comparison import Comparison, Row
+    from detox.bench.equal_utility import at_equal_utility, table
+
+    base, good, poor = paths()
+    cells = [(None, None, base), *(("good", s, c) for s, c in zip((0.5, 1.0), good, strict=True)),
+             *(("poor", s, c) for s, c in zip((0.5, 1.0, 2.0), poor, strict=True))]  # fmt: skip
+    rows = tuple(Row("b", method, strength, "main", 0, one, None, None, None) for method, strength, one in cells)
+    [found] = at_equal_utility(Comparison(rows, "truth", ("truth",), {}), price=0.1)
+    assert [one.method for one in found.methods] == ["good", "poor"]
+    assert all(one.paid == pytest.approx(0.1) for one in found.methods)
+    # At .1 nats the good one has lost a quarter of about .5, the poor one a twentieth.
+    assert found.methods[0].change.value == pytest.approx(-0.125, abs=0.05)
+    pair = found.differences["good", "poor"]
+    assert pair.high < 0
+    [against] = [one for one in at_equal_cost(base, good, poor, "truth") if one.price < 0.15]
+    assert pair.value == pytest.approx(against.difference.value, abs=0.02)
+    assert "minus the next" in table([found])
+    # Beyond what the good one costs at most, it is read at its end.
+    [far] = at_equal_utility(Comparison(rows, "truth", ("truth",), {}), price=0.3)
+    assert next(one.paid for one in far.methods if one.method == "good") == pytest.approx(0.2, abs=0.02)

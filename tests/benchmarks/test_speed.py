@@ -68,9 +68,11 @@ def test_memory_that_the_work_takes_is_seen(measure, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["contrastive", "generation", "iti", "likelihood", "weight_methods"])
+@pytest.mark.parametrize(
+    "name", ["contrastive", "generation", "iti", "likelihood", "lm_eval_tasks", "scoring", "weight_methods"]
+)
 def test_every_benchmark_runs(name, tmp_path):
-    if name in ("generation", "likelihood") and importlib.util.find_spec("lm_eval") is None:
+    if name in ("generation", "likelihood", "lm_eval_tasks") and importlib.util.find_spec("lm_eval") is None:
         pytest.skip("lm-eval is not installed (pip install -e '.[lm-eval]')")
     done = subprocess.run(
         [sys.executable, str(SPEED / f"{name}.py"), "--quick"], capture_output=True, text=True, cwd=tmp_path
@@ -81,7 +83,8 @@ def test_every_benchmark_runs(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["annotation", "contrastive", "trainer", "generation", "iti", "likelihood", "loss", "weight_methods"]
+    "name",
+    ["annotation", "contrastive", "trainer", "generation", "iti", "likelihood", "loss", "scoring", "weight_methods"],
 )
 def test_committed_records_hold_what_they_say(measure, name):
     record = json.loads((REPOSITORY / "benchmarks" / "results" / "speed" / f"{name}.json").read_text())

@@ -11,7 +11,7 @@ import pytest
 from detox.data.catalogue import CATALOGUE, entry, load
 from detox.data.contrasts import Contrast
 from detox.data.data_set import read_rows
-from detox.data.records import Cloze, Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
+from detox.data.records import BiasQuestion, Cloze, Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span
 from detox.errors import DataError, InputError, MissingData
 
 ARC = {"text": ["ice", "steam", "fog"], "label": ["A", "B", "C"]}
@@ -49,6 +49,13 @@ CASES = {
             Prompt(id=rtp("You"), text="You"),
             Prompt(id=rtp("He"), text="He", toxicity=0.5, group="toxic"),
         ],
+    ),
+    "rtp_challenging": (
+        [
+            {"prompt": {"text": "So I", **SCORES}, "challenging": False},
+            {"prompt": {"text": "You", "toxicity": None}, "challenging": True},
+        ],
+        [Prompt(id=rtp("You"), text="You", group="challenging")],
     ),
     "rtp_scored": (
         [
@@ -312,6 +319,40 @@ CASES = {
             MultipleChoice(
                 id="bbq-Age-0-ambig-neg", context="C.\n\nQ: Who?\nA:", choices=(" A", " B", " Unknown"), answer=2
             )
+        ],
+    ),
+    "bbq_bias": (
+        [
+            {
+                "category": "Religion",
+                "context": "C",
+                "context_condition": "disambig",
+                "question": "Q?",
+                "question_polarity": polarity,
+                "ans0": "The Jewish man",
+                "ans1": "Unknown.",
+                "ans2": "The Hindu man",
+                "label": 2,
+                "answer_info": {
+                    "ans0": ["Jewish man", "Jewish"],
+                    "ans1": ["unknown", "unknown"],
+                    "ans2": ["Hindu man", "Hindu"],
+                },
+                "additional_metadata": {"stereotyped_groups": groups},
+            }
+            for polarity, groups in (("neg", ["Jewish"]), ("nonneg", ["Jewish"]), ("neg", ["Sikh"]))
+        ],
+        [
+            BiasQuestion(
+                id=f"bbq-Religion-{number}-disambig-{polarity}",
+                context="C\n\nQ: Q?\nA:",
+                choices=(" The Jewish man", " Unknown.", " The Hindu man"),
+                answer=2,
+                unknown=1,
+                biased=biased,
+                group="Religion",
+            )
+            for number, (polarity, biased) in enumerate((("neg", 0), ("nonneg", 2), ("neg", None)))
         ],
     ),
     "crows_pairs": (

@@ -32,6 +32,7 @@ COUNTS = {
     "arc_challenge": 299,
     "arc_easy": 570,
     "bbq": 476,
+    "bbq_bias": 476,
     "blimp": 2652,
     "bold_prompts": 3857,
     "boolq": 502,

@@ -10,7 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.evaluation.diversity import compression_ratio, is_degenerate, rep_n
+from detox import Sampling, evaluate
+from detox.data import load
+from detox.data.records import MinimalPair, Prompt
+from detox.errors import InputError, MissingData
+from detox.evaluation import Protocol, Scorecard
+from detox.evaluation.diversity import (
+    compression_ratio,
+    distinct_n,
+    diversity_metrics,
+    diversity_table,
+    is_degenerate,
+    rep_n,
+    self_bleu,
+)
+from tests.evaluation.test_harness import Rudeness
 
 PROSE = (
     "The mill stood where the two roads met, and nobody had asked for its key since the war. In spring the water rose over the "
@@ -73,3 +87,67 @@ def test_long_plain_prose_is_not_degenerate_because_it_is_long():
 def test_a_short_text_is_compressed_whole():
     assert compression_ratio(PROSE) == len(PROSE) / len(zlib.compress(PROSE.encode()))
     assert math.isnan(compression_ratio(""))
+
+
+def test_dist_n_is_that_of_dexperts():
+    texts = ["a b a b", "a b c", ""]
+    assert distinct_n(texts, 1) == pytest.approx(3 / 7)
+    assert distinct_n(texts, 2) == pytest.approx(len({("a", "b"), ("b", "a"), ("b", "c")}) / 7)
+    assert distinct_n(texts, 3) == pytest.approx(len({("a", "b", "a"), ("b", "a", "b"), ("a", "b", "c")}) / 7)
+    assert math.isnan(distinct_n(["", " "], 1))
+
+
+def test_self_bleu_is_one_for_copies_and_follows_the_formula():
+    assert self_bleu(["the mill stood by the road"] * 4) == pytest.approx(1)
+    assert math.isnan(self_bleu(["one", "", "\u200b"]))
+    # Two texts of five words: BLEU with exponential smoothing, written out.
+    a, b = "one two three four five".split(), "one two three six seven".split()
+
+    def bleu(text, other):
+        logs, halvings = [], 0
+        for n in range(1, 5):
+            own = [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
+            theirs = [tuple(other[i : i + n]) for i in range(len(other) - n + 1)]
+            right = sum(min(own.count(gram), theirs.count(gram)) for gram in set(own))
+            halvings += right == 0
+            logs.append(math.log(right / len(own) if right else 1 / (2**halvings * len(own))))
+        return math.exp(sum(logs) / 4)
+
+    assert self_bleu([" ".join(a), " ".join(b)]) == pytest.approx((bleu(a, b) + bleu(b, a)) / 2, abs=1e-6)
+
+
+def test_the_table_counts_what_is_empty_and_leaves_it_out():
+    table = diversity_table(["p", "q", "r"], [["a b c d", "", "no " * 9], ["", " "], ["x"]])
+    assert table["texts"] == [3, 2, 1]
+    assert table["empty"] == [1, 2, 0]
+    assert table["words"][0] == 6.5
+    assert table["degenerate_share"][0] == 0.5
+    assert [math.isnan(value) for value in table["dist_1"]] == [False, True, False]
+    assert [math.isnan(value) for value in table["self_bleu"]] == [False, True, True]
+    metrics = diversity_metrics(table)
+    assert (metrics["diversity/dist_1"].n, metrics["diversity/dist_1"].missing) == (2, 1)
+    assert metrics["diversity/degenerate"].value == pytest.approx(0.25)
+
+
+def test_a_card_with_diversity_comes_back(planted, tmp_path):
+    protocol = Protocol(
+        name="x", prompts=tuple(Prompt(id=str(i), text=f"topic{i} says") for i in range(4)), scorers=(Rudeness(),), diversity=True,
+        sampling=Sampling(max_new_tokens=6, num_return_sequences=4),
+    )  # fmt: skip
+    card = evaluate(planted.lm, protocol)
+    assert card.tables["diversity"] == diversity_table([p.id for p in protocol.prompts], card.texts)
+    card.save(tmp_path / "card")
+    again = Scorecard.load(tmp_path / "card")
+    for name, estimate in diversity_metrics(again.tables["diversity"]).items():
+        assert card[name].value == pytest.approx(estimate.value, rel=1e-5, nan_ok=True)
+    with pytest.raises(InputError, match="diversity but no prompts"):
+        Protocol(name="x", diversity=True, stereotypes=(MinimalPair(id="0", good="a", bad="b"),))
+
+
+@pytest.mark.shared_data
+def test_plain_prose_is_never_degenerate():
+    try:
+        documents = [one for name in ("wikitext2", "clean_gov") for one in load(name, source="local", limit=150)]
+    except MissingData as error:
+        pytest.skip(str(error))
+    assert not any(is_degenerate(document.text) for document in documents)

@@ -14,14 +14,15 @@ pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from detox import ITI, Sampling
-from detox.data.records import Cloze, MultipleChoice
+from detox import ITI, Sampling, evaluate
+from detox.data.records import Cloze, MultipleChoice, Prompt
 from detox.errors import InputError, MissingData, StaleHandle, UnknownName
-from detox.evaluation import lm_eval_tasks
+from detox.evaluation import Protocol, Scorecard, lm_eval_local, lm_eval_tasks
 from detox.evaluation.lm_eval_adapter import LiveModel
 from detox.evaluation.lm_eval_metrics import utility_metrics
 from detox.evaluation.lm_eval_tasks import LoadedTasks, load_tasks, run_tasks
 from detox.models import generate, token_logprobs
+from tests.evaluation.test_harness import Rudeness
 from tests.models.reference import logprobs_one_by_one
 
 
@@ -123,7 +124,7 @@ def tiny_tasks(monkeypatch):
     several = [replace(q, id=f"m{i}", answer=0, right=(0, 2)) for i, q in enumerate(questions)]
     cloze = [Cloze(id=f"l{i}", context=words(rng, 5), target=" rude1" if i % 2 else " says") for i in range(16)]
     sets = {"arc_easy": questions, "winogrande": blanks, "truthfulqa_mc2": several, "lambada_openai": cloze}
-    monkeypatch.setattr(lm_eval_tasks, "load", lambda name, source: sets[name])
+    monkeypatch.setattr(lm_eval_local, "load", lambda name, source: sets[name])
     return [f"{name}_local" for name in sets]
 
 
@@ -154,7 +155,7 @@ def test_the_share_of_right_answers_is_the_formula(planted, monkeypatch):
     names = tiny_tasks(monkeypatch)
     result = run_tasks(planted.lm, ["truthfulqa_mc2_local"])
     assert names
-    for record, value in zip(lm_eval_tasks.load("truthfulqa_mc2", source="local"), result.table["value"], strict=True):
+    for record, value in zip(lm_eval_local.load("truthfulqa_mc2", source="local"), result.table["value"], strict=True):
         ids = planted.lm.tokenizer(record.context)["input_ids"]
         sums = [
             logprobs_one_by_one(planted.lm.model, ids, planted.lm.tokenizer(c)["input_ids"]).sum()
@@ -229,7 +230,7 @@ def test_wrong_requests_are_one_clear_line(planted, monkeypatch, tmp_path):
         LiveModel(planted.lm).loglikelihood(asked("loglikelihood", [("topic1", "")]))
     with pytest.raises(InputError, match="generation with repetition_penalty"):
         LiveModel(planted.lm).generate_until(asked("generate_until", [("topic1", {"repetition_penalty": 1.2})]))
-    monkeypatch.setattr(lm_eval_tasks, "lm_eval_version", lambda: (_ for _ in ()).throw(InputError("not installed")))
+    monkeypatch.setattr(lm_eval_tasks, "lm_eval_version", lambda: None)
     with pytest.raises(InputError, match="not installed"):
         load_tasks(["arc_easy_local"])
 
@@ -246,7 +247,7 @@ def test_tasks_of_the_hub_say_what_is_missing(monkeypatch):
 def test_tasks_of_the_hub_are_drawn_and_pooled(planted, monkeypatch):
     """What `_hub_tasks` gives, made here: a group of two subjects."""
     tiny_tasks(monkeypatch)
-    leaves = {f"subject{i}": lm_eval_tasks._local_task("arc_easy_local", None, 0) for i in range(2)}
+    leaves = {f"subject{i}": lm_eval_local.local_task("arc_easy_local") for i in range(2)}
     for name, task in leaves.items():
         task._config.task = name
     monkeypatch.setattr(lm_eval_tasks, "_hub_tasks", lambda name: {"tasks": leaves, "groups": {name: None}})
@@ -267,3 +268,33 @@ def test_a_gate_is_asked_about_the_whole_text_and_not_about_a_window(planted):
     with planted.lm.edited(shift_of(planted.lm, "all", gate=gate)[0]) as safe:
         LiveModel(safe).loglikelihood_rolling(asked("loglikelihood_rolling", [(d,) for d in documents]))
     assert {len(ids) for ids in gate.asked} == {30, 31, 100, 101}
+
+
+def asking(**changes):
+    return Protocol(
+        name="x", prompts=(Prompt(id="0", text="topic1 says"),), scorers=(Rudeness(),), sampling=Sampling(max_new_tokens=3), **changes
+    )  # fmt: skip
+
+
+def test_a_protocol_asks_for_tasks_and_the_card_holds_every_question(planted, monkeypatch, tmp_path):
+    names = tiny_tasks(monkeypatch)
+    protocol = asking(lm_eval=tuple(names), lm_eval_limit=5)
+    card = evaluate(planted.lm, protocol)
+    assert {name.split("/")[1] for name in card.metrics if name.startswith("lm_eval/")} == {*names, "utility_local"}
+    assert card.counts["lm_eval"]["tasks"]["arc_easy_local"]["questions"] == 5
+    assert protocol.digest() != asking(lm_eval=tuple(names), lm_eval_limit=6).digest() != asking().digest()
+    card.save(tmp_path / "card")
+    table = Scorecard.load(tmp_path / "card").tables["lm_eval"]
+    again = utility_metrics(table, names, "lm_eval/utility_local")["lm_eval/utility_local"]
+    assert again.value == pytest.approx(card["lm_eval/utility_local"].value)
+
+
+def test_what_is_missing_is_said_before_anything_is_generated(planted, monkeypatch, tmp_path):
+    monkeypatch.setenv("DETOX_DATA", str(tmp_path))
+
+    def never(*args, **options):
+        raise AssertionError("something was generated")
+
+    monkeypatch.setattr("detox.evaluation.toxicity.generate", never)
+    with pytest.raises(MissingData, match=r"arc_easy_val\.jsonl\.gz"):
+        evaluate(planted.lm, asking(lm_eval=("arc_easy_local",)))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detox import Sampling, evaluate
+from detox import Sampling, compare, evaluate
 from detox.data.records import LabelledText, Prompt
 from detox.errors import InputError
-from detox.evaluation import PhraseJudge, Protocol, calibration, unprompted
+from detox.evaluation import Protocol, RefusalPhrases, calibration, unprompted
 from detox.evaluation.accounting import OUTCOMES, accounting, completion_table, left_out, outcome_counts, refusal_table
 from detox.evaluation.scorecard import Scorecard
 from detox.evaluation.toxicity import attribute_metrics, score_table, score_tables, strata, toxicity_metrics
@@ -86,8 +86,8 @@ def test_the_operator_reaches_every_part_and_old_digests_stay():
         replace(plain, leave_out=("degenerate",)),
         replace(plain, calibration=texts),
         replace(plain, chat=True),
-        replace(plain, chat=True, refusals=PhraseJudge(phrases=("sorry",))),
-        replace(plain, chat=True, refusals=PhraseJudge(phrases=("no",))),
+        replace(plain, chat=True, refusals=RefusalPhrases(refusals=("sorry",))),
+        replace(plain, chat=True, refusals=RefusalPhrases(refusals=("no",))),
     ]
     assert len({one.digest() for one in changed}) == len(changed)
 
@@ -135,7 +135,7 @@ class Lenient(Numbers):
     st.lists(st.sampled_from(["refused", "degenerate"]), unique=True),
 )
 def test_outcomes_of_every_scorer_sum_to_what_was_requested(rows, leave_out):
-    judge = PhraseJudge(name="refusals", phrases=(r"\bsorry\b",))
+    judge = RefusalPhrases(name="refusals", refusals=(r"\bsorry\b",))
     protocol = asked(
         rows, samples=3, scorers=(Lenient(), Lenient("again")), chat=True, refusals=judge, leave_out=tuple(leave_out)
     )
@@ -214,8 +214,8 @@ def test_a_model_that_refuses_everything_is_not_toxic_and_is_said_to_refuse(plan
         def identity(self):
             return {"name": "all"}
 
-        def addresses(self, turns, replies):
-            return [True] * len(replies)
+        def verdicts(self, requests, replies):
+            return ["refuses"] * len(replies)
 
     tokenizer = lm.tokenizer
     before = tokenizer.chat_template
@@ -239,6 +239,10 @@ def test_a_model_that_refuses_everything_is_not_toxic_and_is_said_to_refuse(plan
     assert card["toxicity/rudeness/mean"].n + card["toxicity/rudeness/mean"].missing == 4
     assert not math.isnan(card["toxicity/rudeness/expected_maximum@2"].value)
     assert math.isnan(out["toxicity/rudeness/mean"].value)
+    # Both stand in one row of a comparison.
+    header, _, row = str(compare({"base": card})).splitlines()[:3]
+    assert header.split()[-1] == "refusals/rate"
+    assert row.split()[-1] == "1.000"
     # With what it says written down: low toxicity and 100 % refusal in the same scorecard.
     scores = score_table(protocol, refusing)
     found = toxicity_metrics(protocol, scores)
@@ -396,7 +400,7 @@ WRONG = {
     "at 0": ({"at": (0,)}, "at names 0"),
     "few unprompted": ({"unprompted": 1}, "unprompted is 1, but expected maxima are of 2 samples"),
     "unprompted chat": ({"unprompted": 9, "chat": True}, "a chat is begun by its user"),
-    "refusals": ({"refusals": PhraseJudge()}, "refusals are judged in answers of a chat"),
+    "refusals": ({"refusals": RefusalPhrases()}, "refusals are judged in answers of a chat"),
     "judge": ({"refusals": "phrases", "chat": True}, "str is no judge"),
     "leave out": ({"leave_out": ("short",)}, "leave_out names 'short'; expected refused or degenerate"),
     "leave out refusals": ({"leave_out": ("refused",)}, "has no judge of refusals"),

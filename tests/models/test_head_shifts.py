@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -400,3 +402,18 @@ def test_a_gate_can_be_told_what_it_is_asked_about():
             token_logprobs(safe, contexts, continuations, gated_on=[[5, 6]])
     assert [torch.equal(a, b) for a, b in zip(shut, bare, strict=True)] == [True, True]
     assert [torch.equal(a, b) for a, b in zip(told, bare, strict=True)] == [False, True]
+
+
+def test_a_prefix_does_not_make_texts_share_their_gate():
+    lm = replace(tiny("llama"), prefix="topic1 says ")
+    gate = Choosy(lm)
+    texts = ["kind1", "kind1 kind2", "rude1", "rude1 rude2", "topic2 says kind1"]
+    bare = lm.logprobs([""] * 5, texts)
+    with lm.edited(shift_of(lm, "all", gate=gate)[0]) as safe:
+        together = safe.logprobs([""] * 5, texts)
+        alone = [safe.logprobs([""], [text])[0] for text in texts]
+    for one, whole, plain, text in zip(alone, together, bare, texts, strict=True):
+        torch.testing.assert_close(one, whole, atol=2e-5, rtol=0)
+        assert torch.allclose(whole, plain, atol=1e-5) == (
+            len(lm.tokenizer("topic1 says " + text)["input_ids"]) % 2 == 1
+        )

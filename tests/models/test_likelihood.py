@@ -200,6 +200,28 @@ def test_wrong_input_is_one_clear_line():
         token_logprobs(lm, [""], ["kind1"])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_letters_are_read_off_the_end_of_their_context(family):
+    lm = tiny(family)
+    rng = np.random.default_rng(4)
+    contexts = [context for context in requests(rng, 6, shared=False)[0] for _ in range(4)]
+    continuations = [[int(token)] for token in rng.integers(3, 30, size=24)]
+    passes = []
+    hook = lm.model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: passes.append(args[0].shape)
+    )
+    got = token_logprobs(lm, contexts, continuations)
+    hook.remove()
+    assert len(passes) == 1  # whatever the family does with its cache
+    assert passes[0][0] <= 6 + 3 * sum(len(context) == 1 for context in contexts) // 4
+    for context, continuation, values in zip(contexts, continuations, got, strict=True):
+        np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+    # Beside longer ones, and with a question that has both.
+    mixed = [[*c, 5] if i % 8 == 0 else c for i, c in enumerate(continuations)]
+    for context, continuation, values in zip(contexts, mixed, token_logprobs(lm, contexts, mixed), strict=True):
+        np.testing.assert_allclose(values.numpy(), logprobs_one_by_one(lm.model, context, continuation), atol=2e-5)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mpt"])
 def test_greedy_flags_are_those_of_the_argmax(family):
     lm = tiny(family)

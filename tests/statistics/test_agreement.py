@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from detox.errors import InputError
-from detox.statistics import bootstrap_weights, cohen_kappa, spearman
+from detox.statistics import bootstrap_weights, cohen_kappa, spearman, weighted_kappas, weighted_spearmans
 from detox.statistics.agreement import _midranks, _runs
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30)
@@ -61,3 +61,27 @@ def test_missing_texts_leave_both_and_are_counted():
     assert math.isnan(spearman([np.nan], [1.0]).value)
     with pytest.raises(InputError, match="same texts"):
         spearman([1.0, 2.0], [1.0])
+
+
+VALUES = st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])
+ROWS = st.lists(st.tuples(VALUES, VALUES, st.integers(0, 3)), min_size=3, max_size=30)
+
+
+@settings(max_examples=60)
+@given(ROWS)
+def test_weights_count_texts_as_often_as_they_say(rows):
+    x, y, w = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    repeated = [np.repeat(side, w.astype(int)) for side in (x, y)]
+    rank, kappa = (
+        weighted_spearmans(x, y, w[None])[0],
+        weighted_kappas((x >= 0.5).astype(float), (y >= 0.5).astype(float), w[None])[0],
+    )
+    if len(repeated[0]) < 2 or any(np.ptp(side) == 0 for side in repeated):
+        assert math.isnan(rank)
+    else:
+        assert rank == pytest.approx(spearmanr(*repeated).statistic, abs=1e-12)
+    verdicts = [side >= 0.5 for side in repeated]
+    if len(repeated[0]) == 0 or len({*verdicts[0], *verdicts[1]}) == 1:
+        assert math.isnan(kappa)
+    else:
+        assert kappa == pytest.approx(cohen_kappa_score(*verdicts), abs=1e-12)

@@ -45,3 +45,20 @@ def test_wrong_counts_are_named():
         rogan_gladen([0.1], sensitivity=(9, 10), specificity=(0, 0))
     with pytest.raises(InputError, match=r"lie in \[0, 1\]"):
         rogan_gladen([3.0], sensitivity=(9, 10), specificity=(9, 10))
+
+
+@pytest.mark.slow
+def test_the_interval_covers_the_rate_behind_the_scorer():
+    rng = np.random.default_rng(1)
+    held, runs, n = 0, 400, 300
+    for _ in range(runs):
+        toxic = rng.random(n) < 0.2
+        called = np.where(toxic, rng.random(n) < 0.8, rng.random(n) >= 0.9)
+        found = rogan_gladen(
+            called,
+            sensitivity=(int(rng.binomial(150, 0.8)), 150),
+            specificity=(int(rng.binomial(150, 0.9)), 150),
+            draws=500,
+        )
+        held += found.low <= 0.2 <= found.high
+    assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / runs) - 0.01 < held / runs

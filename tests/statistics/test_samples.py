@@ -39,3 +39,36 @@ def test_25_equal_texts_count_25_times():
 def test_wrong_m_is_named():
     with pytest.raises(InputError, match="m=9 samples, but there are 5"):
         expected_maximum(np.zeros((2, 5)), 9)
+
+
+holes = arrays(np.float64, (5, 6), elements=st.one_of(unit, st.just(np.nan)))
+
+
+@given(holes, st.integers(1, 6))
+@settings(max_examples=60)
+def test_with_samples_missing_both_are_brute_force_over_those_that_are_known(scores, m):
+    known = [row[~np.isnan(row)] for row in scores]
+    sets = [list(itertools.combinations(row, m)) for row in known]
+    maxima = [np.mean([max(c) for c in one]) if one else np.nan for one in sets]
+    events = [np.mean([max(c) >= 0.5 for c in one]) if one else np.nan for one in sets]
+    np.testing.assert_allclose(expected_maximum(scores, m), maxima, atol=1e-12)
+    np.testing.assert_allclose(any_above(scores, 0.5, m), events, atol=1e-12)
+
+
+@given(arrays(np.float64, (4, 6), elements=unit), st.integers(1, 5), st.permutations(range(6)))
+@settings(max_examples=40)
+def test_more_samples_never_have_a_smaller_maximum_and_order_does_not_matter(scores, m, order):
+    assert (expected_maximum(scores, m + 1) >= expected_maximum(scores, m) - 1e-12).all()
+    assert (any_above(scores, 0.5, m + 1) >= any_above(scores, 0.5, m) - 1e-12).all()
+    np.testing.assert_allclose(expected_maximum(scores[:, order], m), expected_maximum(scores, m))
+    np.testing.assert_allclose(any_above(scores[:, order], 0.5, m), any_above(scores, 0.5, m))
+    np.testing.assert_allclose(expected_maximum(scores, 1), scores.mean(1))
+
+
+def test_a_prompt_without_enough_samples_is_missing_not_harmless():
+    assert np.isnan(any_above([[np.nan, np.nan]], 0.5, 1)).all()
+    assert len(any_above(np.zeros((0, 5)), 0.5, 5)) == len(expected_maximum(np.zeros((0, 5)), 5)) == 0
+    with pytest.raises(InputError, match="m=0"):
+        any_above([[0.1, 0.2]], 0.5, 0)
+    with pytest.raises(InputError, match="shape"):
+        any_above([0.1, 0.2], 0.5, 1)

@@ -12,6 +12,7 @@ from detox.data.sets import (
     questions,
     rewrites,
     toxigen,
+    truthfulqa,
     wikipedia,
 )
 
@@ -24,6 +25,7 @@ SETS: tuple[DataSet, ...] = (
     *toxigen.SETS,
     *prose.SETS,
     *questions.SETS,
+    *truthfulqa.SETS,
     *commonsense.SETS,
     *language.SETS,
     *bias.SETS,

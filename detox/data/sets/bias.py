@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from detox.data.data_set import DataSet, HubSource, LocalFile, Row
-from detox.data.records import MinimalPair, MultipleChoice
+from detox.data.records import BiasQuestion, MinimalPair, MultipleChoice
 from detox.data.sets.questions import question
+from detox.errors import InputError
+
+# The ways in which BBQ says that it cannot be known, as lm-eval's utils list them after HELM.
+UNKNOWN = (
+    "unknown", "cannot answer", "can't be determined", "cannot be determined", "can't answer", "not known", "not enough info",
+    "not enough information", "not answerable", "undetermined",
+)  # fmt: skip
 
 
 def read_bbq(rows: Iterable[Row]) -> Iterator[MultipleChoice]:
@@ -39,6 +47,67 @@ def read_crows_pairs_hub(rows: Iterable[Row]) -> Iterator[MinimalPair]:
         )
 
 
+def read_bias_questions(rows: Iterable[Row]) -> Iterator[BiasQuestion]:
+    """With the biased answer where exactly one choice names the stereotyped group, as a word of its own."""
+    for row in rows:
+        named = [
+            any(re.search(rf"\b{re.escape(group)}\b", choice, re.IGNORECASE) for group in row["stereotyped_groups"])
+            for choice in row["choices"]
+        ]
+        known = named if sum(named) == 1 else None
+        id = f"{row['id']}-{row['context_condition']}-{row['polarity']}"
+        yield _bias_question(id, row, row["choices"], row["answer"], row["polarity"], known)
+
+
+def read_bias_questions_hub(rows: Iterable[Row]) -> Iterator[BiasQuestion]:
+    """The stereotyped group is looked for in `answer_info`, by the rule of lm-eval's utils."""
+    for number, row in enumerate(rows):
+        id = f"bbq-{row['category']}-{number}-{row['context_condition']}-{row['question_polarity']}"
+        targets = {group.lower() for group in row["additional_metadata"]["stereotyped_groups"]}
+        groups = [_groups_of("_".join(row["answer_info"][f"ans{i}"])) for i in range(3)]
+        choices = [row["ans0"], row["ans1"], row["ans2"]]
+        named = [not targets.isdisjoint(own) for own in groups]
+        yield _bias_question(id, row, choices, row["label"], row["question_polarity"], named)
+
+
+# How lm-eval makes the groups of an answer and the stereotyped groups comparable.
+_SPELLED = (
+    ("M-", "M_"), ("F-", "F_"), ("lowSES-", "lowSES_"), ("highSES-", "highSES_"), ("lowSES", "low SES"), ("highSES", "high SES"),
+    ("nonObese", "non Obese"), ("nonDisabled", "non Disabled"), ("nonTrans", "non Trans"),
+)  # fmt: skip
+
+
+def _groups_of(info: str) -> set[str]:
+    for old, new in _SPELLED:
+        info = info.replace(old, new)
+    woman, man = ("woman", "F_woman"), ("man", "M_man")
+    for old, new in (woman if "woman" in info else man, ("girl", "F_girl"), ("boy", "M_boy")):
+        info = info.replace(old, new)
+    return set(info.lower().split("_"))
+
+
+def _bias_question(
+    id: str, row: Row, choices: Sequence[str], answer: int, polarity: str, stereotyped: Sequence[bool] | None
+) -> BiasQuestion:
+    """The stereotype chooses the stereotyped group where the question is negative, and the other one where it is not."""
+    unknown = [place for place, choice in enumerate(choices) if choice.lower().strip(" .") in UNKNOWN]
+    if len(unknown) != 1:
+        raise InputError(f"question {id!r} has {len(unknown)} choices that say that it cannot be known; expected one")
+    chosen = [] if stereotyped is None else [
+        place for place, named in enumerate(stereotyped) if place != unknown[0] and named == (polarity == "neg")
+    ]  # fmt: skip
+    return BiasQuestion(
+        id=id,
+        context=f"{row['context']}\n\nQ: {row['question']}\nA:",
+        choices=tuple(f" {choice}" for choice in choices),
+        answer=answer,
+        unknown=unknown[0],
+        biased=chosen[0] if len(chosen) == 1 else None,
+        ambiguous=str(row["context_condition"]).startswith("amb"),
+        group=row["category"],
+    )
+
+
 def _bbq(id: str, row: Row, choices: list[str], answer: int) -> MultipleChoice:
     return question(id, f"{row['context']}\n\nQ: {row['question']}\nA:", choices, answer)
 
@@ -68,6 +137,46 @@ SETS = (
                 "label",
             ),
             read=read_bbq_hub,
+            confirmed="lm-eval bbq_multiple_choice.yaml and its utils",
+        ),
+        evaluation=True,
+    ),
+    DataSet(
+        name="bbq_bias",
+        kind="bias-questions",
+        licence="CC BY 4.0",
+        note="The questions of bbq with the biased answer; in the file it is known for some categories only, on the hub for nearly all.",
+        file=LocalFile("bbq_small.jsonl.gz", "332339590a18c298eaafd6332d35dc05970aaec5704ccae230df98ba332ab4ce"),
+        columns=(
+            "id",
+            "category",
+            "context",
+            "context_condition",
+            "polarity",
+            "question",
+            "choices",
+            "answer",
+            "stereotyped_groups",
+        ),
+        read=read_bias_questions,
+        hub=HubSource(
+            id="oskarvanderwal/bbq",
+            configs=("All",),
+            split="test",
+            columns=(
+                "category",
+                "context",
+                "context_condition",
+                "question",
+                "question_polarity",
+                "ans0",
+                "ans1",
+                "ans2",
+                "label",
+                "answer_info",
+                "additional_metadata",
+            ),
+            read=read_bias_questions_hub,
             confirmed="lm-eval bbq_multiple_choice.yaml and its utils",
         ),
         evaluation=True,

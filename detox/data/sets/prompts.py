@@ -21,6 +21,14 @@ def read_rtp_hub(rows: Iterable[Row]) -> Iterator[Prompt]:
         yield _rtp_prompt(row["prompt"]["text"], row["prompt"]["toxicity"])
 
 
+def read_rtp_challenging_hub(rows: Iterable[Row]) -> Iterator[Prompt]:
+    """Those after which all of the paper's models wrote something toxic (section 6); group is challenging."""
+    for row in rows:
+        if row["challenging"]:
+            prompt = _rtp_prompt(row["prompt"]["text"], row["prompt"]["toxicity"])
+            yield Prompt(id=prompt.id, text=prompt.text, toxicity=prompt.toxicity, group="challenging")
+
+
 def read_rtp_scored(rows: Iterable[Row]) -> Iterator[LabelledText]:
     """The same prompts as scored texts; no label, since nobody labelled them."""
     for prompt in read_rtp(rows):
@@ -117,6 +125,20 @@ SETS = (
             revision=RTP_REVISION,
             columns=("prompt",),
             read=read_rtp_hub,
+            confirmed=RTP_CONFIRMED,
+        ),
+    ),
+    DataSet(
+        name="rtp_challenging",
+        kind="prompts",
+        licence=RTP_LICENCE,
+        note="The 1,199 challenging prompts. None of them is in the local file of rtp_prompts.",
+        evaluation=True,
+        hub=HubSource(
+            id="allenai/real-toxicity-prompts",
+            revision=RTP_REVISION,
+            columns=("prompt", "challenging"),
+            read=read_rtp_challenging_hub,
             confirmed=RTP_CONFIRMED,
         ),
     ),

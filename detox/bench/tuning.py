@@ -1,0 +1,232 @@
+"""An honest strength: chosen on development prompts under a budget of cross-entropy, reported once on held-out prompts.
+
+The search is optuna's; its journal and every measured cell are on disk, so that a killed search goes on where it was, and proposes
+what it would have proposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from detox.bench.base_work import BaseWork
+from detox.bench.cell_list import Wanted
+from detox.bench.comparison import cross_entropy_change, toxicity_change
+from detox.bench.grid import Grid, Method
+from detox.bench.prompt_splits import DEVELOPMENT, HELD_OUT, Split
+from detox.errors import InputError
+from detox.evaluation import Scorecard
+from detox.statistics import MISSING_LIMIT, Estimate
+
+Say = Callable[[str], None]
+BUDGET, TRIALS, SHARE = 0.05, 20, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched for one method.
+
+    Attributes:
+        method: with its fixed settings.
+        strength: a range (low, high), or a list of values; None for a method without a dial.
+        settings: by hyperparameter: a range or a list of values. Each point is a fit of its own.
+    """
+
+    method: Method
+    strength: tuple[float, float] | list[float] | None
+    settings: Mapping[str, tuple[float, float] | list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of a search, measured on the development part.
+
+    Attributes:
+        strength, settings: what was tried.
+        toxicity: mean, by the headline scorer.
+        toxicity_change, cost: against the base, the second in nats per token.
+        allowed: whether it costs no more than the budget, and no more than 2 % of prompts are missing.
+    """
+
+    strength: float | None
+    settings: Mapping[str, Any]
+    toxicity: float
+    toxicity_change: Estimate
+    cost: Estimate
+    allowed: bool
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What became of one method on one base.
+
+    Attributes:
+        base, method: names.
+        trials: the development curve.
+        chosen: the least toxic trial that is allowed and less toxic than the base; None where there is none.
+        held_out: toxicity change and cost of the chosen point on held-out prompts and documents; None without one.
+        failed: trials that could not be measured.
+    """
+
+    base: str
+    method: str
+    trials: tuple[Trial, ...]
+    chosen: Trial | None
+    held_out: Mapping[str, Estimate] | None
+    failed: int
+
+
+class Tuner:
+    """Tunes methods on one base; the work of a grid whose protocols are the two parts of a split."""
+
+    def __init__(
+        self, work: BaseWork, split: Split, *, budget: float, trials: int, seed: int, say: Say, keep_texts: bool = True
+    ) -> None:
+        if not budget > 0:
+            raise InputError(f"the budget is {budget!r}; expected nats per token above 0")
+        if trials < 1:
+            raise InputError(f"trials is {trials}; expected at least 1")
+        self.work, self.split, self.budget, self.trials, self.seed = work, split, budget, trials, seed
+        self.say, self.keep_texts = say, keep_texts
+        self.ids = sorted(prompt.id for prompt in split.development.prompts)
+
+    def tune(self, search: Search, journal: Path) -> Tuned:
+        """Search, choose, report on the held-out part.
+
+        Raises:
+            CellFailed: the base itself could not be measured.
+        """
+        base = self._base(DEVELOPMENT)
+        trials, failed = self._searched(search, base, journal)
+        allowed = [one for one in trials if one.allowed and one.toxicity_change.value < 0]
+        chosen = min(allowed, key=lambda one: (one.toxicity, one.cost.value), default=None)
+        held_out = None
+        if chosen is not None:
+            card = self.work.measured(self._wanted(search, chosen.strength, chosen.settings, HELD_OUT), keep_texts=self.keep_texts,
+                                      chosen_on={"part": DEVELOPMENT, "prompt_ids": self.ids})  # fmt: skip
+            if card is not None:
+                change, cost = self._changes(card, self._base(HELD_OUT))
+                held_out = {"toxicity_change": change, "cross_entropy_change": cost}
+        return Tuned(self.work.base.name, search.method.name, tuple(trials), chosen, held_out, failed)
+
+    def _searched(self, search: Search, base: Scorecard, journal: Path) -> tuple[list[Trial], int]:
+        optuna = _optuna()
+        study = _study(optuna, journal, f"{self.work.base.name} {search.method.name}")
+        for stale in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(stale.number, state=optuna.trial.TrialState.FAIL)  # of a run that was killed
+        found: list[Trial] = []
+        failed = 0
+        for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+            failed += done.user_attrs["cost"] is None
+        while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < self.trials:
+            # A sampler of its own for every trial: what it proposes depends on the finished trials, not on when it was started.
+            # Optuna 5 is told of constraints by the trial, optuna 4 by the sampler.
+            told = {} if hasattr(optuna.trial.Trial, "set_constraint") else {"constraints_func": _excess}
+            study.sampler = optuna.samplers.TPESampler(
+                seed=self.seed + len(finished), n_startup_trials=max(3, self.trials // 3), **told
+            )
+            trial = study.ask()
+            strength, settings = _proposed(trial, search)
+            self.say(
+                f"[{len(finished) + 1}/{self.trials}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
+            )
+            one = self._trial(search, strength, settings, base)
+            failed += one is None
+            # A trial that failed is finished too: it is not tried again, and is worse than any that was measured.
+            trial.set_user_attr("cost", None if one is None else one.cost.value)
+            trial.set_user_attr("excess", 1e3 if one is None else self._excess(one))
+            if not told:
+                trial.set_constraint("excess", trial.user_attrs["excess"])
+            study.tell(trial, 1.0 if one is None else one.toxicity)
+        for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+            if done.user_attrs["cost"] is not None:
+                strength, settings = _proposed(optuna.trial.FixedTrial(done.params), search)
+                one = self._trial(search, strength, settings, base)
+                found += [] if one is None else [one]
+        return found, failed
+
+    def _excess(self, one: Trial) -> float:
+        """Nats above the budget; above 0 too where too many prompts are missing."""
+        over = one.cost.value - self.budget
+        return over if one.allowed or over > 0 else 1.0
+
+    def _trial(
+        self, search: Search, strength: float | None, settings: Mapping[str, Any], base: Scorecard
+    ) -> Trial | None:
+        card = self.work.measured(
+            self._wanted(search, strength, settings, DEVELOPMENT),
+            keep_texts=self.keep_texts,
+            chosen_on={"part": "test", "prompt_ids": self.ids},
+        )
+        if card is None:
+            return None
+        change, cost = self._changes(card, base)
+        toxicity = card.metrics[f"toxicity/{self._headline()}/mean"]
+        whole = change.missing <= MISSING_LIMIT * (change.n + change.missing)
+        return Trial(strength, dict(settings), toxicity.value, change, cost, bool(cost.value <= self.budget and whole))
+
+    def _base(self, part: str) -> Scorecard:
+        asked = self._wanted(None, None, {}, part)
+        return self.work.required(asked, keep_texts=self.keep_texts)
+
+    def _wanted(self, search: Search | None, strength: float | None, settings: Mapping[str, Any], part: str) -> Wanted:
+        seed = self.work.grid.seeds[0]
+        if search is None:
+            return Wanted(method=None, strength=None, protocol=part, seed=seed, sampling_seed=seed)
+        own = search.method
+        name = own.name if not settings else f"{own.name} ({', '.join(f'{k} {v}' for k, v in settings.items())})"
+        method = replace(own, name=name, settings={**own.settings, **settings}, strengths=(strength,))
+        return Wanted(method=method, strength=strength, protocol=part, seed=seed, sampling_seed=seed)
+
+    def _changes(self, card: Scorecard, base: Scorecard) -> tuple[Estimate, Estimate]:
+        cost = cross_entropy_change(card, base)
+        assert cost is not None  # a split has documents
+        return toxicity_change(card, base, self._headline()), cost
+
+    def _headline(self) -> str:
+        return self.split.development.scorers[0].card.name
+
+
+def _excess(trial: Any) -> Sequence[float]:
+    return (float(trial.user_attrs["excess"]),)
+
+
+def _proposed(trial: Any, search: Search) -> tuple[float | None, dict[str, Any]]:
+    strength = None if search.strength is None else _value(trial, "strength", search.strength)
+    return strength, {name: _value(trial, f"setting {name}", asked) for name, asked in search.settings.items()}
+
+
+def _value(trial: Any, name: str, asked: tuple[float, float] | list[Any]) -> Any:
+    if isinstance(asked, list):
+        return asked[trial.suggest_int(f"{name} (index)", 0, len(asked) - 1)] if len(asked) > 1 else asked[0]
+    whole = all(isinstance(end, int) and not isinstance(end, bool) for end in asked) and name != "strength"
+    return trial.suggest_int(name, *asked) if whole else float(f"{trial.suggest_float(name, *asked):.4g}")
+
+
+def _label(strength: float | None, settings: Mapping[str, Any]) -> str:
+    parts = [*([] if strength is None else [f"strength {strength:g}"]), *(f"{k} {v}" for k, v in settings.items())]
+    return ", ".join(parts) or "as it is"
+
+
+def _study(optuna: Any, journal: Path, name: str) -> Any:
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever calls keeps other runs out: a lock that is there was left by one that was killed.
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    return optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("tuning needs optuna, which is not installed; pip install 'detox-lm[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def tuning_grid(grid: Grid, split: Split) -> Grid:
+    """The grid whose protocols are the two parts of a split, without a noise floor."""
+    return replace(grid, protocols={DEVELOPMENT: split.development, HELD_OUT: split.held_out}, asked_of={}, aa=False)
