@@ -13,7 +13,7 @@ import numpy as np
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
-from detox.statistics.intervals import difference_ends
+from detox.statistics.intervals import difference_ends, effective_units, stretched
 
 _LOWER_IS_BETTER = (
     r"toxicity(\+prompt)?/|unprompted|rewriting/toxicity|clean/(cross_entropy|perplexity|bits_per_byte)|kl\b|kl/|repetition|degenerate|"
@@ -203,7 +203,9 @@ def ratio_differences(columns: Sequence[tuple[Floats, Floats, Floats, Floats]]) 
         with np.errstate(invalid="ignore", divide="ignore"):
             values = a.sum(0) / p.sum(0) - b.sum(0) / q.sum(0)
             drawn = [(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n)]
+            parts = (a - a.sum(0) / p.sum(0) * p) / p.sum(0) - (b - b.sum(0) / q.sum(0) * q) / q.sum(0)
         low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+        low, high = stretched(values, (low, high), effective_units(parts))
         for j, place in enumerate(places):
             ends = (float(low[j]), float(high[j])) if n > 1 else (math.nan, math.nan)
             result[place] = Estimate(float(values[j]), *ends, n)
