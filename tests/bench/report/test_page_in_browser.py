@@ -219,6 +219,13 @@ def test_a_phone_scrolls_in_one_direction(opened, name, width):
     assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
 
 
+def test_paper_is_wide_enough(opened):
+    page = opened(viewport={"width": 1032, "height": 700})  # A4, landscape, margins of 12 mm
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1032
+
+
 def test_paper_has_no_folds_and_no_texts(opened):
     page = opened("hostile")
     page.locator("#sample-list summary").first.click()
