@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ def samples(
         return {"prompts": [], "cells": {}, "scores": {}, "shown": 0, "of": 0, "cut": 0}
     first = items(next((card for i, card in kept if rows[i].method is None), kept[0][1]))
     ids, levels = first.prompts, prompt_means(first.scores[scorers[0]])
-    size = sum(min(len(t), _LONGEST) for _, card in kept for texts in card.texts or [] for t in texts) / max(
+    # Characters a prompt, of all cells together: what the budget is divided by.
+    size = sum(min(len(text), _LONGEST) for _, card in kept for text in chain.from_iterable(card.texts or [])) / max(
         len(ids), 1
     )
     places = chosen_prompts(levels, max(1, min(_MOST_PROMPTS, int(budget / max(size, 1)))))
