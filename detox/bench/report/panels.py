@@ -19,7 +19,7 @@ from detox.bench.verdicts import verdicts
 
 _FEWEST_DRAWS = 100
 _MOST_WORK = 1.2e8  # texts x resamples of all cells: beyond it, only the largest strength of each method is looked at
-_LESS_WORK = 4e7
+_LESS_WORK = 2.5e7
 
 
 def interaction_panel(results: Results) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ MISSING = -128
 TEXT_BYTES = 2_500_000  # characters of all texts in one page
 _LONGEST = 2_000  # characters of one text
 _MOST_PROMPTS = 24
+_LOOKED_AT = 50  # prompts whose texts are measured
 
 
 def quantised(values: Floats) -> str:
@@ -79,10 +79,9 @@ def samples(
         return {"prompts": [], "cells": {}, "scores": {}, "shown": 0, "of": 0, "cut": 0}
     first = items(next((card for i, card in kept if rows[i].method is None), kept[0][1]))
     ids, levels = first.prompts, prompt_means(first.scores[scorers[0]])
-    # Characters a prompt, of all cells together: what the budget is divided by.
-    size = sum(min(len(text), _LONGEST) for _, card in kept for text in chain.from_iterable(card.texts or [])) / max(
-        len(ids), 1
-    )
+    # Characters a prompt, of all cells together, from the first prompts of each: what the budget is divided by.
+    part = [(card.texts or [])[:_LOOKED_AT] for _, card in kept]
+    size = sum(min(len(text), _LONGEST) / len(rows) for rows in part for row in rows for text in row)
     places = chosen_prompts(levels, max(1, min(_MOST_PROMPTS, int(budget / max(size, 1)))))
     cut = 0
     cells: dict[str, list[list[str]]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,13 @@ def write_report(
             f"{output} is a folder; expected the file of the page, such as {Path(output or '.') / 'report.html'}"
         )
     say(f"reading {root}")
-    read = read_results(root, protocol=protocol)
-    require_writable(stem.parent)
     data: dict[str, Any] = {}
-    if {"html", "csv", "latex", "markdown"} & set(formats):
-        say(f"comparing {len(read.comparison.rows) + len(read.comparison.control_rows)} cells")
-        data = report_data(read, texts=texts)
+    with _collector_at_rest():
+        read = read_results(root, protocol=protocol)
+        require_writable(stem.parent)
+        if {"html", "csv", "latex", "markdown"} & set(formats):
+            say(f"comparing {len(read.comparison.rows) + len(read.comparison.control_rows)} cells")
+            data = report_data(read, texts=texts)
     written = []
     for name in dict.fromkeys(formats):
         path = (
@@ -93,6 +96,18 @@ def write_report(
             _write_folder(read, path, name, texts=texts)
         written.append(path)
     return written
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage collection meanwhile: millions of items are read and all of them kept, and looking for waste among them takes seconds."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"csv": tidy_csv, "latex": latex, "markdown": markdown}
