@@ -12,6 +12,8 @@ from detox.errors import InputError
 from detox.statistics import (
     any_above,
     expected_maximum,
+    mean_estimate,
+    resampled_means,
 )
 
 unit = st.floats(0, 1, width=32)
@@ -72,3 +74,16 @@ def test_a_prompt_without_enough_samples_is_missing_not_harmless():
         any_above([[0.1, 0.2]], 0.5, 0)
     with pytest.raises(InputError, match="shape"):
         any_above([0.1, 0.2], 0.5, 1)
+
+
+def test_prompts_are_resampled_and_not_the_samples_within():
+    """Drawing a prompt's samples again repeats some of them, so that their maximum falls; drawing prompts again does no such thing."""
+    rng = np.random.default_rng(0)
+    scores = rng.random((800, 5))  # E[max of 5] = 5 / 6
+    maxima = expected_maximum(scores, 5)
+    found = mean_estimate(maxima, bounds=(0.0, 1.0))
+    assert found.low < 5 / 6 < found.high
+    across = resampled_means(maxima[None])[:, 0]
+    assert abs(across.mean() - found.value) < 0.001
+    within = np.take_along_axis(scores, rng.integers(0, 5, scores.shape), axis=1)
+    assert expected_maximum(within, 5).mean() < found.low  # what the trap would report
