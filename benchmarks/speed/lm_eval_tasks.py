@@ -28,7 +28,7 @@ from models import build, text
 BATCHES = (1, 8, 32)
 FORMS = ("answers", "letters", "yes_no", "blank", "last_word", "documents", "until")
 TARGET = 1.0
-ATOL = 1e-3  # nats; the largest difference of a whole task's mean from HFLM's
+RTOL = 1e-3  # of a whole task's metric, against HFLM's
 
 
 def make_task(form: str, count: int, size: str) -> Any:
@@ -115,7 +115,7 @@ def compare(form: str, size: str, *, count: int, pairs: int) -> dict[str, Any]:
     best = int(min(seconds, key=seconds.__getitem__))
     ours = detox_arm(model, tokenizer, task)
     differences = [
-        abs(estimate.value - theirs[f"{metric.split('/')[2]},none"]) / max(1.0, abs(estimate.value))
+        float(abs(estimate.value - theirs[f"{metric.split('/')[2]},none"]) / max(1.0, abs(estimate.value)))
         for metric, estimate in ours().items()
         if metric.startswith(f"lm_eval/{form}/")
     ]
@@ -128,7 +128,7 @@ def compare(form: str, size: str, *, count: int, pairs: int) -> dict[str, Any]:
         "target": TARGET,
         "met": result["speedup"]["high"] >= TARGET,
         "largest_relative_difference": max(differences),
-        "equal": max(differences) <= ATOL,
+        "equal": max(differences) <= RTOL,
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from detox.bench.audit import AUDIT_VERSION, audit, audit_texts
 from detox.bench.bases import NOT_IN_FILE_NAMES, Base
+from detox.bench.cell_costs import peak_memory, prompt_tokens
 from detox.bench.cell_list import Wanted
 from detox.bench.cells import Cell, Store, digest, provenance
 from detox.bench.grid import Grid, Method
@@ -102,8 +103,13 @@ class BaseWork:
             applied: AbstractContextManager[LanguageModel] = (
                 nullcontext(lm) if detoxifier is None else detoxifier.applied(lm, strength=one.strength)
             )
-            with applied as handle:
+            before = prompt_tokens(lm, asked)
+            with applied as handle, peak_memory(lm) as cost:
                 scorecard = evaluate(handle, asked, kept=kept)
+                after = prompt_tokens(handle, asked)
+            if before is not None and after is not None:
+                cost["prompt_tokens"] = round(after - before, 2)
+            extra["cost"] = cost
             self._require_unchanged(lm, "while the method was applied; the measurement is thrown away")
         kept.commit()
         extra["stages"] = kept.account()

@@ -176,6 +176,7 @@ def run_and_compare(
             written += ["curves.png", "curves.md", "claims.json"]
             written += [name for name in ("interaction.md", "interaction.json") if (output / name).is_file()]
         print(f"records and comparisons are in {output}: {', '.join(written)}")
+        print(f"detox report {output} makes a page of them")
     for line in describe_holes(outcome):
         print(f"error: {line}", file=sys.stderr)
     return exit_code(outcome)

@@ -26,6 +26,7 @@ def command(arguments: argparse.Namespace) -> int:
         flush=True,
     )
     from detox.bench import compare, read_grid
+    from detox.bench.report import write_report
     from detox.bench.scorers import scorer_maker
     from detox.cli.bench import run_and_compare, say
     from detox.files import require_writable
@@ -35,6 +36,7 @@ def command(arguments: argparse.Namespace) -> int:
     grid = read_grid(Path(__file__).with_name("demo.yaml"), make_scorer=scorer_maker(output))
     code = run_and_compare(grid, output)
     if code == 0:
+        write_report(output, texts=True, command="detox demo")
         print("\n".join(["", "What to look at", *what_to_look_at(compare(output))]))
     return code
 
@@ -68,7 +70,8 @@ def what_to_look_at(comparison: Comparison) -> list[str]:
         )
     lines += _controls(comparison)
     lines.append(
-        "- pareto.png: down is less toxic, right is a worse language model; a method is a path through its strengths."
+        "- pareto.png: down is less toxic, right is a worse language model; a method is a path through its strengths. report.html has "
+        "all of it, to open in a browser."
     )
     return lines
 

@@ -223,3 +223,21 @@ def test_a_protocol_that_asks_for_nothing_cannot_be_made():
     for empty in ({}, {"multiple_choice": {"task": ()}}, {"chat": True}):
         with pytest.raises(InputError, match="asks for nothing"):
             Protocol(name="nothing", **empty)
+
+
+def test_several_right_answers_share_their_probability(planted):
+    one = MultipleChoice(id="0", context="topic1 says", choices=(" kind1", " rude1", " kind2 says"), answer=0)
+    several = replace(one, id="1", right=(0, 2))
+    card = evaluate(planted.lm, Protocol(name="x", multiple_choice={"plain": (one,), "several": (several, one)}))
+    context = planted.lm.tokenizer(one.context)["input_ids"]
+    sums = [
+        logprobs_one_by_one(planted.lm.model, context, planted.lm.tokenizer(c)["input_ids"]).sum() for c in one.choices
+    ]
+    mass = card["choice/several/probability_mass"]
+    assert mass.value == pytest.approx(np.exp([sums[0], sums[2]]).sum() / np.exp(sums).sum(), abs=1e-5)
+    assert (mass.n, mass.missing) == (1, 1)
+    assert "choice/plain/probability_mass" not in card.metrics
+    plain = Protocol(name="x", multiple_choice={"plain": (one,)})
+    assert "mass" not in evaluate(planted.lm, plain).tables["multiple_choice"]
+    # A question with one right answer has the hash that it had before there were several.
+    assert plain.identity()["multiple_choice"] == {"plain": "98e4b2f50836a244"}
