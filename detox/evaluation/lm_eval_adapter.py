@@ -36,17 +36,24 @@ class LiveModel(LM):  # type: ignore[misc]
         chat: contexts are conversations that lm-eval rendered through `apply_chat_template`, with the handle's system turn; they
             are taken as they are. Otherwise they are plain text, preceded by the handle's prefix.
         batch_size: texts generated at once. Likelihoods are batched by tokens.
+
+    Attributes:
+        cut: contexts so far that were longer than the model's and lost their beginning. What is lost is behind the handle's prefix,
+            which stays: without it another model would be measured.
     """
 
     def __init__(self, lm: LanguageModel, *, chat: bool = False, batch_size: int = 128) -> None:
         super().__init__()
         self.lm, self.batch_size = replace(lm, prefix="") if chat else lm, batch_size
         self._limit = context_length(lm.model)
+        prefix = self.lm.prefix.rstrip()  # blanks at its end belong to what follows, as in the ruler
+        self._prefix = len(encode_texts(lm.tokenizer, [prefix])[0]) if prefix else 0  # tokens, a BOS among them
+        self.cut = 0
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability in nats of each continuation, and whether greedy decoding would write it.
 
-        As in HFLM, what is longer than the model's context loses its beginning.
+        As in HFLM, what is longer than the model's context loses its beginning, if not the handle's prefix.
         """
         contexts, continuations = zip(*(request.args for request in requests), strict=True)
         for number, continuation in enumerate(continuations):
@@ -55,20 +62,20 @@ class LiveModel(LM):  # type: ignore[misc]
         pairs = encode_pairs(self.lm, contexts, continuations)
         shown: list[list[int]] = []
         for context, continuation in pairs:
-            room = None if self._limit is None else self._limit + 1 - len(continuation)
-            if room is not None and room < 1:
-                raise InputError(
-                    f"lm-eval request {len(shown)} has a continuation of {len(continuation)} tokens, but the model's context holds "
-                    f"{self._limit}; leave the task out"
-                )
-            shown.append(context if room is None else context[-room:])
+            what = f"lm-eval request {len(shown)} has a continuation of {len(continuation)} tokens"
+            shown.append(
+                self._fitting(context, None if self._limit is None else self._limit + 1 - len(continuation), what)
+            )
         # A text without a context is its own: the token that begins it says nothing to a gate.
         about = [ids if text else [*ids, *pair[1]] for text, ids, pair in zip(contexts, shown, pairs, strict=True)]
         scored = greedy_logprobs(self.lm, shown, [continuation for _, continuation in pairs], gated_on=about)
         return [(float(values.double().sum()), greedy) for values, greedy in scored]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability in nats of each whole text after the start token, in lm-eval's windows where it is longer than the context."""
+        """Log-probability in nats of each whole text after the start token, in lm-eval's windows where it is longer than the context.
+
+        The handle's prefix is read before the text and not scored: a task divides by the words or bytes of the text alone.
+        """
         tokenizer = self.lm.tokenizer
         first = start_token(tokenizer)
         if first is None:
@@ -87,15 +94,16 @@ class LiveModel(LM):  # type: ignore[misc]
                 continuations.append(list(after))
                 owners.append(owner)
         scored = token_logprobs(self.lm, contexts, continuations, gated_on=[wholes[owner] for owner in owners])
-        sums = [0.0] * len(wholes)
+        sums, unscored = [0.0] * len(wholes), [self._prefix] * len(wholes)
         for owner, values in zip(owners, scored, strict=True):
-            sums[owner] += float(values.double().sum())
+            sums[owner] += float(values[unscored[owner] :].double().sum())
+            unscored[owner] = max(0, unscored[owner] - len(values))
         return sums
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Texts up to the first stop string, the end of text, or `max_gen_toks`; drawn with the noise of `Sampling` where asked to.
 
-        As in HFLM, a context that leaves no room loses its beginning.
+        As in HFLM, a context that leaves no room loses its beginning, if not the handle's prefix.
         """
         groups: dict[str, list[int]] = defaultdict(list)
         for number, request in enumerate(requests):
@@ -105,17 +113,22 @@ class LiveModel(LM):  # type: ignore[misc]
             sampling, stop = self._asked(dict(requests[members[0]].args[1]))
             contexts = [render(self.lm, requests[number].args[0])[0] for number in members]
             prompts = encode_texts(self.lm.tokenizer, contexts)
-            if self._limit is not None:
-                room = self._limit - sampling.max_new_tokens
-                if room < 1:
-                    raise InputError(
-                        f"an lm-eval task asks for {sampling.max_new_tokens} new tokens, but the model's context holds {self._limit}; "
-                        "leave the task out"
-                    )
-                prompts = [ids[-room:] for ids in prompts]
+            room = None if self._limit is None else self._limit - sampling.max_new_tokens
+            what = f"an lm-eval task asks for {sampling.max_new_tokens} new tokens"
+            prompts = [self._fitting(ids, room, what) for ids in prompts]
             for number, [completion] in zip(members, generate(self.lm, prompts, sampling, stop=stop), strict=True):
                 texts[number] = completion.text
         return texts
+
+    def _fitting(self, ids: list[int], room: int | None, what: str) -> list[int]:
+        """The handle's prefix and as much of a context's end as there is room for; None is room for all."""
+        if room is None or len(ids) <= room:
+            return ids
+        if room <= self._prefix:
+            before = f" after {self._prefix} of the handle's prefix" if self._prefix else ""
+            raise InputError(f"{what}{before}, but the model's context holds {self._limit}; leave the task out")
+        self.cut += 1
+        return [*ids[: self._prefix], *ids[len(ids) - room + self._prefix :]]
 
     def _asked(self, options: dict[str, Any]) -> tuple[Sampling, list[str]]:
         kwargs: dict[str, Any] = dict(normalize_gen_kwargs(options, MAX_NEW_TOKENS))

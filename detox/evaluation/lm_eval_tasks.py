@@ -53,7 +53,8 @@ class TaskResults:
         table: one row a (question, metric): `task` as asked for, `leaf` (the subject of a group), `id`, `metric`, `value`, `weight`
             (1, or what a sum of log-probabilities is divided by) and `chance` (NaN where there is none).
         metrics: `lm_eval/<task>/<metric>`, `lm_eval/utility` over tasks from the hub and `lm_eval/utility_local` over local ones.
-        counts: version of lm-eval; questions, version and source of every task.
+        counts: version of lm-eval; questions, version and source of every task; "contexts cut", how many contexts were longer than
+            the model's and lost their beginning, where there are any.
     """
 
     table: Table
@@ -165,9 +166,10 @@ def run_tasks(
     from detox.evaluation.lm_eval_adapter import LiveModel
 
     # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
+    live = LiveModel(lm, chat=chat, batch_size=batch_size)
     with _quiet(), preserved_random_state(seed=seed):  # tasks that shuffle do it alike each time
         results = evaluate(
-            LiveModel(lm, chat=chat, batch_size=batch_size),
+            live,
             {"tasks": dict(loaded.tasks), "groups": {}, "group_map": {}},
             samples=dict(loaded.indices) or None,
             bootstrap_iters=0,
@@ -191,7 +193,8 @@ def run_tasks(
         }
         for leaf, task in loaded.tasks.items()
     }
-    return TaskResults(table, metrics, {"version": lm_eval_version(), "tasks": described})
+    counts = {"version": lm_eval_version(), "tasks": described} | ({"contexts cut": live.cut} if live.cut else {})
+    return TaskResults(table, metrics, counts)
 
 
 @lru_cache(maxsize=1)

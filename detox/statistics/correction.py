@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from detox.errors import InputError
 from detox.statistics.estimates import Estimate
-from detox.statistics.resampling import DRAWS, resampled_means
+from detox.statistics.intervals import effective_trials
+from detox.statistics.resampling import DRAWS
 
 
 def rogan_gladen(
@@ -24,15 +25,17 @@ def rogan_gladen(
 
         (p + Sp - 1) / (Se + Sp - 1)
 
-    The interval resamples units for p, and Se and Sp from their Jeffreys posteriors, Beta(hits + 1/2, misses + 1/2): labelled texts
-    were a sample, too. Draws in which the scorer is no better than chance tell nothing and count on both ends.
+    The interval draws p, Se and Sp from their Jeffreys posteriors, Beta(hits + 1/2, misses + 1/2): labelled texts were a sample, too.
+    Of p, hits and misses are those of as many yes-or-no trials as the units are worth (`detox.statistics.intervals`); resampled units
+    would call a rate of which no event was seen certain. Draws in which the scorer is no better than chance tell nothing and count
+    on both ends.
 
     Args:
         positives: (units,) in [0, 1]: share of a prompt's completions called toxic, at one threshold; NaN is missing.
         sensitivity: (found, toxic) on labelled texts: how many of the toxic ones the scorer calls toxic at that threshold.
         specificity: (passed, harmless): how many of the harmless ones it does not.
-        draws: resamples.
-        seed: of both streams.
+        draws: from each posterior.
+        seed: of the draws.
 
     Returns:
         NaN where the scorer is no better than chance (Se + Sp <= 1) or no unit is known.
@@ -55,7 +58,8 @@ def rogan_gladen(
     if n == 1:
         return Estimate(value, math.nan, math.nan, 1, missing)
     rng = np.random.default_rng([seed, n, *sensitivity, *specificity])
-    rates = resampled_means(known[None], draws=draws, seed=seed)[:, 0]
+    trials, rate = float(effective_trials(known[:, None])[0]), float(known.mean())
+    rates = rng.beta(trials * rate + 0.5, trials * (1 - rate) + 0.5, size=draws)
     drawn_se, drawn_sp = (rng.beta(hits + 0.5, of - hits + 0.5, size=draws) for hits, of in (sensitivity, specificity))
     tells = drawn_se + drawn_sp > 1
     corrected = np.divide(rates + drawn_sp - 1, drawn_se + drawn_sp - 1, out=np.zeros(draws), where=tells)

@@ -79,7 +79,7 @@ def exact_share_ends(values: Floats) -> Ends:
     """
     n = len(values)
     means = values.mean(0)
-    trials = _trials(values)
+    trials = effective_trials(values)
     freedom = np.clip(trials * np.minimum(means, 1 - means) - 1, 1, max(n - 1, 1))
     shrunk = np.maximum(trials * (_NORMAL / special.stdtrit(freedom, 0.975)) ** 2, n)
     events = shrunk * means
@@ -92,11 +92,11 @@ def exact_share_ends(values: Floats) -> Ends:
 def effective_events(values: Floats) -> Floats:
     """(cells,) events, or non-events if fewer, that (units, cells) values in [0, 1] are worth: 0 and 1 are worth their count."""
     means = values.mean(0)
-    events: Floats = _trials(values) * np.minimum(means, 1 - means)
+    events: Floats = effective_trials(values) * np.minimum(means, 1 - means)
     return events
 
 
-def _trials(values: Floats) -> Floats:
+def effective_trials(values: Floats) -> Floats:
     """(cells,) trials that would be as uncertain as the mean; as many as units where all values are 0 or all 1."""
     n, means = len(values), values.mean(0)
     spread, most = values.var(0), means * (1 - means)

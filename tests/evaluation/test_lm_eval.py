@@ -108,6 +108,39 @@ def test_a_text_before_the_prompt_is_there(planted):
     )
 
 
+@pytest.mark.parametrize("length", [10, 62, 63, 64, 200])
+def test_a_text_before_a_whole_text_is_read_and_not_scored(planted, length):
+    """A task divides by the words of its own text: nats of the prefix would make every prompted model look worse."""
+    lm = replace(planted.lm, prefix="topic4 says kind2 ")
+    text = words(np.random.default_rng(9), length)
+    [value] = LiveModel(lm).loglikelihood_rolling(asked("loglikelihood_rolling", [(text,)]))
+    ids = lm.tokenizer(f"{lm.prefix}{text}")["input_ids"]
+    # lm-eval's windows: each begins where the one before ends, and sees as much before it as the context holds.
+    expected, first = 0.0, lm.tokenizer.eos_token_id
+    assert lm.tokenizer.bos_token_id is None or first == lm.tokenizer.bos_token_id
+    for start, end in [(0, min(64, len(ids))), *((s, min(s + 64, len(ids))) for s in range(64, len(ids), 64))]:
+        before = [first] if start == 0 else ids[max(0, end - 65) : start]
+        values = logprobs_one_by_one(lm.model, before, ids[start:end])
+        expected += values[max(0, 3 - start) :].sum()
+    assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_long_context_loses_its_beginning_and_not_the_text_before_it(planted):
+    lm = replace(planted.lm, prefix="topic4 says kind2 ")
+    live, long = LiveModel(lm), words(np.random.default_rng(2), 300)
+    [(value, _)] = live.loglikelihood(asked("loglikelihood", [(long, " rude1 says")]))
+    ids = lm.tokenizer("topic4 says kind2")["input_ids"] + lm.tokenizer(" " + long)["input_ids"][-(64 + 1 - 2 - 3) :]
+    continuation = lm.tokenizer(" rude1 says")["input_ids"]
+    assert value == pytest.approx(logprobs_one_by_one(lm.model, ids, continuation).sum(), abs=1e-4)
+    [text] = live.generate_until(asked("generate_until", [(long, {"until": [], "max_gen_toks": 20})]))
+    prompt = lm.tokenizer("topic4 says kind2")["input_ids"] + lm.tokenizer(" " + long)["input_ids"][-(64 - 20 - 3) :]
+    [[written]] = generate(planted.lm, [prompt], Sampling(max_new_tokens=20, temperature=0))
+    assert text == written.text
+    assert live.cut == 2
+    with pytest.raises(InputError, match="3 of the handle's prefix, but the model's context holds 64"):
+        live.generate_until(asked("generate_until", [(long, {"until": [], "max_gen_toks": 61})]))
+
+
 def tiny_tasks(monkeypatch):
     """Local tasks on questions of our own, so that no data directory is needed."""
     rng = np.random.default_rng(8)
