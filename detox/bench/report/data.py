@@ -13,7 +13,13 @@ from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
 from detox.bench.fronts import fronts
 from detox.bench.report.costs import costs
-from detox.bench.report.panels import add_verdicts, agreement_panel, front_panels, interaction_panel
+from detox.bench.report.panels import (
+    add_verdicts,
+    agreement_panel,
+    equal_utility_panel,
+    front_panels,
+    interaction_panel,
+)
 from detox.bench.report.prompts import quantised, samples, spread
 from detox.bench.report.reading import Results
 from detox.bench.report.side_effects import Change, Items, changes, direction
@@ -72,6 +78,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "absent": _absent(results, cells),
         "interaction": interaction_panel(results),
         "fronts": front_panels(found),
+        "equal_utility": equal_utility_panel(results),
         "agreement": agreement_panel(results, rows, [cell["changes"] for cell in cells]),
         "controls": [_against(one) for one in against_controls(comparison)] if comparison.control_rows else [],
         "prompts": _prompts(results, rows, items),

@@ -6,16 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from detox.bench.agreement import DRAWS, panel_agreement
 from detox.bench.comparison import Row
 from detox.bench.comparison_text import show
+from detox.bench.equal_utility import at_equal_utility
 from detox.bench.fronts import Front
 from detox.bench.interaction import interactions
 from detox.bench.interaction_text import to_dict
 from detox.bench.report.reading import Results
 from detox.bench.verdicts import verdicts
+from detox.statistics import Estimate
 
 _FEWEST_DRAWS = 100
 _MOST_WORK = 1.2e8  # texts x resamples of all cells: beyond it, only the largest strength of each method is looked at
@@ -91,6 +94,32 @@ def front_panels(found: Sequence[Front]) -> list[dict[str, Any]]:
         }
         for front in found
     ]
+
+
+def equal_utility_panel(results: Results) -> dict[str, Any] | None:
+    """The methods of each base at one price, each with its difference to the next; None where no base has two that can be read."""
+    found = at_equal_utility(results.comparison)
+    if not found:
+        return None
+
+    def three(one: Estimate) -> list[float | None]:
+        return [finite(part) for part in (one.value, one.low, one.high)]
+
+    rows = []
+    for one in found:
+        for at, following in zip_longest(one.methods, one.methods[1:]):
+            pair = None if following is None else one.differences[at.method, following.method]
+            rows.append(
+                {
+                    "base": one.base,
+                    "method": at.method,
+                    "paid": finite(at.paid),
+                    "toxicity": three(at.toxicity),
+                    "change": three(at.change),
+                    "to_next": None if pair is None else three(pair),
+                }
+            )
+    return {"price": found[0].price, "rows": rows}
 
 
 def p_value(p: float) -> str:

@@ -9,7 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
+from detox.bench.equal_utility import at_equal_utility
 from detox.bench.report import read_results, report_data
+from detox.bench.report.panels import equal_utility_panel
 from detox.bench.report.prompts import chosen_prompts, quantised, spread
 from detox.errors import InputError, MissingData
 from tests.bench.report.synthetic import write_results
@@ -132,3 +134,16 @@ def test_committed_records_make_a_report(name):
         assert any(c["base"] == base and c["role"] == "prompted base" for c in data["cells"]) or any(
             one["base"] == base and one["kind"] == "prompted base" for one in data["absent"]
         )
+
+
+def test_methods_at_equal_utility_are_those_of_the_comparison():
+    results = read_results(REPOSITORY / "benchmarks" / "results" / "demo")
+    panel = equal_utility_panel(results)
+    (first, *_) = at_equal_utility(results.comparison)
+    shown = [one for one in panel["rows"] if one["base"] == first.base]
+    assert [one["method"] for one in shown] == [at.method for at in first.methods]
+    assert shown[0]["to_next"][0] == pytest.approx(
+        first.differences[first.methods[0].method, first.methods[1].method].value, rel=1e-5
+    )
+    assert shown[-1]["to_next"] is None
+    assert [one["toxicity"][0] for one in shown] == sorted(one["toxicity"][0] for one in shown)
