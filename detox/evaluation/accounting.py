@@ -110,6 +110,16 @@ def scored_counts(protocol: Protocol, scores: Table) -> dict[str, Any]:
     return counts
 
 
+def left_out_counts(protocol: Protocol, scores: Table, out: NDArray[np.bool_]) -> dict[str, int]:
+    """By scorer: how many texts that have a score are left out of the toxicity."""
+    order = {prompt.id: index for index, prompt in enumerate(protocol.prompts)}
+    counts = dict.fromkeys((scorer.card.name for scorer in protocol.scorers), 0)
+    rows = zip(scores["prompt"], scores["sample"], scores["scorer"], scores["reason"], strict=True)
+    for prompt, sample, name, reason in rows:
+        counts[name] += int(reason is None and out[order[prompt], sample])
+    return counts
+
+
 def outcome_counts(
     protocol: Protocol, completions: Table, scores: Table, refusals: Table | None = None
 ) -> dict[str, dict[str, int]]:

@@ -127,6 +127,7 @@ def _assembled(
         if found[0].completions is not None:
             written[stage.name] = found[0].completions
         summaries += [*(one.summary for one in found), stage.summarise(protocol, tables)]
+        tables |= summaries[-1].tables
         seconds[stage.name] = sum(one.seconds for one in found)
         parts += found
         asked += [] if stage.measure is None else found
