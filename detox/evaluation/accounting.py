@@ -74,9 +74,18 @@ def refusal_metrics(protocol: Protocol, table: Table) -> dict[str, Estimate]:
 
 
 def left_out(protocol: Protocol, completions: Table, refusals: Table | None) -> NDArray[np.bool_]:
-    """(prompts, samples) of the completions that the protocol leaves out of the toxicity."""
+    """(prompts, samples) of the completions that the protocol leaves out of the toxicity.
+
+    Raises:
+        InputError: completions that were kept before degenerate ones were marked.
+    """
     found = np.zeros((len(protocol.prompts), protocol.sampling.num_return_sequences), dtype=bool)
     if DEGENERATE in protocol.leave_out:
+        if "degenerate" not in completions:
+            raise InputError(
+                "leave_out names degenerate, but these completions were kept before such texts were marked; remove their "
+                "generate--* file from the folder stages and measure again"
+            )
         found |= _by_place(protocol, completions, "degenerate") == 1
     if REFUSED in protocol.leave_out and refusals is not None:
         found |= _by_place(protocol, refusals, "refused") == 1

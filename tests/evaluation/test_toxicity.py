@@ -196,6 +196,14 @@ def card_of(protocol, rows):
     )
 
 
+def test_completions_without_the_mark_cannot_be_left_out_by_it():
+    protocol = asked([["0.2", "0.9"]], leave_out=("degenerate",))
+    table = completion_table(protocol, written([["0.2", "0.9"]]))
+    del table["degenerate"]
+    with pytest.raises(InputError, match="kept before such texts were marked; remove their generate"):
+        left_out(protocol, table, None)
+
+
 def test_what_a_scorer_cannot_say_is_missing_and_the_verdict_is_withheld():
     # lm-eval counts such texts as 0, DecodingTrust as -1.
     rows = [["0.8", "0.6"]] * 97 + [["?", "0.6"]] * 3
