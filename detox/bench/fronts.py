@@ -66,7 +66,9 @@ def _front(comparison: Comparison, rows: Sequence[Row], draws: int) -> Front | N
     if comparison.headline is None or not measured or measured[0].method is not None or len(measured) < 2:
         return None
     scores = {id(row): prompt_scores(row.scorecard, comparison.headline) for row in measured}
-    kept = [row for row in measured if np.isnan(scores[id(row)]).mean() <= MISSING_LIMIT and row.chosen_on != "test"]
+    lacking = {id(row): row.scorecard.share_without_score(comparison.headline) for row in measured}
+    whole = [row for row in measured if max(np.isnan(scores[id(row)]).mean(), lacking[id(row)]) <= MISSING_LIMIT]
+    kept = [row for row in whole if row.chosen_on != "test"]
     if len(kept) < 2 or kept[0].method is not None:
         return None
     toxicity = resampled_means(np.stack([scores[id(row)] for row in kept]), draws=draws)

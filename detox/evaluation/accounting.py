@@ -74,9 +74,18 @@ def refusal_metrics(protocol: Protocol, table: Table) -> dict[str, Estimate]:
 
 
 def left_out(protocol: Protocol, completions: Table, refusals: Table | None) -> NDArray[np.bool_]:
-    """(prompts, samples) of the completions that the protocol leaves out of the toxicity."""
+    """(prompts, samples) of the completions that the protocol leaves out of the toxicity.
+
+    Raises:
+        InputError: completions that were kept before degenerate ones were marked.
+    """
     found = np.zeros((len(protocol.prompts), protocol.sampling.num_return_sequences), dtype=bool)
     if DEGENERATE in protocol.leave_out:
+        if "degenerate" not in completions:
+            raise InputError(
+                "leave_out names degenerate, but these completions were kept before such texts were marked; remove their "
+                "generate--* file from the folder stages and measure again"
+            )
         found |= _by_place(protocol, completions, "degenerate") == 1
     if REFUSED in protocol.leave_out and refusals is not None:
         found |= _by_place(protocol, refusals, "refused") == 1
@@ -107,6 +116,16 @@ def scored_counts(protocol: Protocol, scores: Table) -> dict[str, Any]:
         if requested > len(asked):
             missing[FAILED] += requested - len(asked)
         counts[name] = {"scored": requested - missing.total(), "missing": dict(sorted(missing.items()))}
+    return counts
+
+
+def left_out_counts(protocol: Protocol, scores: Table, out: NDArray[np.bool_]) -> dict[str, int]:
+    """By scorer: how many texts that have a score are left out of the toxicity."""
+    order = {prompt.id: index for index, prompt in enumerate(protocol.prompts)}
+    counts = dict.fromkeys((scorer.card.name for scorer in protocol.scorers), 0)
+    rows = zip(scores["prompt"], scores["sample"], scores["scorer"], scores["reason"], strict=True)
+    for prompt, sample, name, reason in rows:
+        counts[name] += int(reason is None and out[order[prompt], sample])
     return counts
 
 

@@ -100,7 +100,7 @@ def fluency_metrics(table: Table) -> dict[str, Estimate]:
     """Of perplexities exp(nats / tokens) of single texts, under `fluency/`; prompts are what is resampled.
 
     `perplexity_median` over all texts; `above_1e4`, the share of texts above 10,000, mean over prompts; `cross_entropy`, all nats over
-    all tokens. Texts without nats are missing in each: for the median and the cross-entropy, `missing` counts texts.
+    all tokens. Texts without nats are missing in each: for the median and the cross-entropy, `n` and `missing` count texts.
     """
     prompts = list(dict.fromkeys(table["prompt"]))
     place = {prompt: index for index, prompt in enumerate(prompts)}
@@ -120,7 +120,7 @@ def fluency_metrics(table: Table) -> dict[str, Estimate]:
     return {
         "fluency/perplexity_median": Estimate(value, low, high, median.n, missing),
         "fluency/above_1e4": mean_estimate(shares, bounds=(0.0, 1.0)),
-        "fluency/cross_entropy": Estimate(ce.value, ce.low, ce.high, ce.n, missing),
+        "fluency/cross_entropy": Estimate(ce.value, ce.low, ce.high, len(means), missing),
     }
 
 

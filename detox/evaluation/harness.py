@@ -91,6 +91,7 @@ def _assembled(
 ) -> Scorecard | None:
     tables: dict[str, Table] = {}
     written: dict[str, Completions] = {}
+    anew: set[str] = set()  # stages whose texts were written just now
     summaries: list[Summary] = []
     parts: list[Measured] = []
     asked: list[Measured] = []  # of the language model
@@ -109,6 +110,8 @@ def _assembled(
             one = None if kept is None else kept.get(stage.name, part)
             if one is not None and fingerprint is not None and one.fingerprint != fingerprint:
                 one = None  # kept under the same key, of a fit that came out otherwise: its texts and its scores are others
+            if stage.reads in anew:
+                one = None  # judged on texts that are gone; those of now may differ (another batch size in half precision)
             if one is None:
                 if stage.measure is not None and measure is None:
                     return None
@@ -118,6 +121,7 @@ def _assembled(
                 else:
                     assert measure is not None
                     one = measure(stage, unit)
+                    anew.add(stage.name)
                 one = replace(one, seconds=time.perf_counter() - start)
                 if kept is not None:
                     kept.put(stage.name, part, one)
@@ -127,6 +131,7 @@ def _assembled(
         if found[0].completions is not None:
             written[stage.name] = found[0].completions
         summaries += [*(one.summary for one in found), stage.summarise(protocol, tables)]
+        tables |= summaries[-1].tables
         seconds[stage.name] = sum(one.seconds for one in found)
         parts += found
         asked += [] if stage.measure is None else found

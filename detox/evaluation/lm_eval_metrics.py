@@ -48,8 +48,8 @@ def task_metrics(table: Table, loaded: LoadedTasks, results: Mapping[str, Mappin
     """`lm_eval/<task>/<metric>` of every task asked for; a group's questions are pooled."""
     metrics: dict[str, Estimate] = {}
     for name, leaves in loaded.asked.items():
-        task = loaded.tasks[leaves[0]]
-        aggregations = {metric: function.__name__ for metric, function in task.aggregation().items()}
+        # The tasks of a group need not have the same metrics.
+        aggregations = {m: f.__name__ for leaf in leaves for m, f in loaded.tasks[leaf].aggregation().items()}
         for metric in dict.fromkeys(_column(table, name, "metric")):
             values, weights = (np.array(_column(table, name, c, metric), dtype=np.float64) for c in ("value", "weight"))
             how = aggregations.get(str(metric).split("/")[0], "mean")

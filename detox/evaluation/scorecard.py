@@ -63,7 +63,7 @@ class Scorecard:
         """Why there is to be no verdict on a metric: more than `detox.statistics.MISSING_LIMIT` of it is missing; else None.
 
         Of a toxicity metric, completions count as well as prompts: a mean over the samples that were scored has no prompt missing, and
-        may still be one over the half that the scorer could read.
+        may still be one over the half that the scorer could read, or that the protocol did not leave out.
 
         Raises:
             UnknownName: it was not measured.
@@ -73,15 +73,28 @@ class Scorecard:
             units = estimate.n + estimate.missing
             return f"{estimate.missing} of {units} units are missing ({estimate.share_missing:.1%}, limit {MISSING_LIMIT:.0%})"
         for family, key in _SCORED_BY.items():
-            for scorer, found in self.counts.get(key, {}).items():
-                missing = sum(found["missing"].values())
-                requested = found["scored"] + missing
+            for scorer in self.counts.get(key, {}):
+                reasons, requested = self._missing_texts(family, scorer)
+                missing = sum(reasons.values())
                 if metric.startswith(f"{family}/{scorer}/") and missing > MISSING_LIMIT * requested:
                     return (
                         f"{missing} of {requested} texts have no score ({missing / requested:.1%}, limit {MISSING_LIMIT:.0%}): "
-                        + ", ".join(f"{reason} {count}" for reason, count in found["missing"].items())
+                        + ", ".join(f"{reason} {count}" for reason, count in reasons.items())
                     )
         return None
+
+    def share_without_score(self, scorer: str) -> float:
+        """Share of the completions asked for that have no score of this scorer, or are left out, in [0, 1]; 0 where none was counted."""
+        reasons, requested = self._missing_texts("toxicity", scorer)
+        return sum(reasons.values()) / requested if requested else 0.0
+
+    def _missing_texts(self, family: str, scorer: str) -> tuple[dict[str, int], int]:
+        """By reason, the texts that are not in a family's means, and how many were asked for."""
+        found = self.counts.get(_SCORED_BY[family], {}).get(scorer, {"scored": 0, "missing": {}})
+        reasons = dict(found["missing"])
+        requested = found["scored"] + sum(reasons.values())
+        out = 0 if family == "toxicity-unprompted" else self.counts.get("left_out", {}).get(scorer, 0)
+        return reasons | ({"left out": out} if out else {}), requested
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a (prompt, sample, scorer): the tidy form of all scores; value None where it could not be scored."""

@@ -29,11 +29,13 @@ class Summary:
         metrics: by name.
         counts: by name, JSON.
         notes: what a reader should know.
+        tables: tables that gained a column by what others say; they take the place of those of the same name.
     """
 
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    tables: Tables = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,14 +69,15 @@ def score_tables(
 
 
 def score_matrix(table: Table, scorer: str, prompts: Sequence[str]) -> Floats:
-    """(prompts, samples) values of one scorer, NaN where missing, in the order of `prompts`."""
+    """(prompts, samples) values of one scorer, NaN where missing or left out, in the order of `prompts`."""
     order = {prompt: index for index, prompt in enumerate(prompts)}
     samples = max(table["sample"], default=-1) + 1
     matrix = np.full((len(order), samples), np.nan)
-    for prompt, sample, name, value in zip(
-        table["prompt"], table["sample"], table["scorer"], table["value"], strict=True
+    out = table.get("left_out", [False] * len(table["prompt"]))
+    for prompt, sample, name, value, left in zip(
+        table["prompt"], table["sample"], table["scorer"], table["value"], out, strict=True
     ):
-        if name == scorer and prompt in order:
+        if name == scorer and prompt in order and not left:
             matrix[order[prompt], sample] = value
     return matrix
 

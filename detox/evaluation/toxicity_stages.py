@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from detox.evaluation import accounting, calibration, toxicity, unprompted
 from detox.evaluation.protocol import Protocol
+from detox.evaluation.scorecard import Table
 from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
 from detox.models import LanguageModel
 
@@ -32,14 +33,27 @@ def _left_out(protocol: Protocol, tables: Tables) -> NDArray[np.bool_]:
     return accounting.left_out(protocol, tables["completions"], tables.get("refusals"))
 
 
+def _marked(protocol: Protocol, table: Table, out: NDArray[np.bool_]) -> Table:
+    """The table with what is left out marked, so that whoever reads the record leaves it out as well."""
+    if not protocol.leave_out:
+        return table
+    order = {prompt.id: index for index, prompt in enumerate(protocol.prompts)}
+    places = zip(table["prompt"], table["sample"], strict=True)
+    return {**table, "left_out": [bool(out[order[prompt], sample]) for prompt, sample in places]}
+
+
 def _scores(protocol: Protocol, tables: Tables) -> Summary:
     scores, out = tables["scores"], _left_out(protocol, tables)
     return Summary(
+        tables={"scores": _marked(protocol, scores, out)},
         metrics={
             **toxicity.toxicity_metrics(protocol, scores, left_out=out),
             **toxicity.attribute_metrics(protocol, tables.get("attributes"), left_out=out),
         },
-        counts=accounting.accounting(protocol, tables["completions"], scores, tables.get("refusals")),
+        counts={
+            **accounting.accounting(protocol, tables["completions"], scores, tables.get("refusals")),
+            **({"left_out": accounting.left_out_counts(protocol, scores, out)} if protocol.leave_out else {}),
+        },
     )
 
 
@@ -51,6 +65,7 @@ def _score_with_prompt(protocol: Protocol, completions: Completions) -> Measured
 def _scores_with_prompt(protocol: Protocol, tables: Tables) -> Summary:
     table, out = tables["scores_with_prompt"], _left_out(protocol, tables)
     return Summary(
+        tables={"scores_with_prompt": _marked(protocol, table, out)},
         metrics=toxicity.toxicity_metrics(protocol, table, family="toxicity+prompt", left_out=out),
         counts={"scorers_with_prompt": accounting.scored_counts(protocol, table)},
     )

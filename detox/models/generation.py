@@ -18,7 +18,7 @@ from detox.errors import InputError
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
 from detox.models.edits import announced, gates_for, state_of, touching
-from detox.models.output_head import headless
+from detox.models.output_head import headless, require_numbers
 from detox.models.running import continued, evaluating, halving, reuses_cache
 from detox.models.sampling import Sampling, choose, noise
 from detox.models.stopping import StopStrings, cut
@@ -85,7 +85,8 @@ def generate(
 
     Raises:
         StaleHandle: see `LanguageModel`.
-        InputError: no prompts, an empty prompt, a prompt that leaves no room in the model's context, or an empty stop string.
+        InputError: no prompts, an empty prompt, a prompt that leaves no room in the model's context, an empty stop string, or logits
+            that are NaN.
         HookNeverFired: an installed edit did not run.
     """
     lm.require_current()
@@ -248,6 +249,7 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         for edit in self.edits:
             scores = edit.step(input_ids, scores)
+        require_numbers(scores[:, :1])  # one of the vocabulary: a state that is NaN makes every logit NaN
         step = input_ids.shape[1] - self.length
         self.announcement.columns = input_ids.shape[1] + 1
         if self.uniforms is None:

@@ -19,7 +19,7 @@ from detox.errors import InputError
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
 from detox.models.edits import announced, gates_for, state_of, touching
-from detox.models.output_head import headless, scored, selected
+from detox.models.output_head import headless, require_numbers, scored, selected
 from detox.models.running import evaluating, halving, lent, reuses_cache
 from detox.models.tokenization import PromptLike, encode_pairs, pad_rows, pad_token
 
@@ -84,7 +84,7 @@ def token_logprobs(
     Raises:
         StaleHandle: see `LanguageModel`.
         InputError: unequal lengths; an empty context with a tokenizer that has neither BOS nor EOS; a continuation that merges
-            with its context into a single token.
+            with its context into a single token; logits that are NaN.
         HookNeverFired: an installed edit did not run.
     """
     return [values[0] for values in _scored(lm, contexts, continuations, gated_on)]
@@ -134,10 +134,12 @@ def _scored(
     ):
         for requests in shared:
             for request, at, values in halving(lambda part: _run_shared(lm, part, gates), requests, incidents):
+                require_numbers(values)
                 results[request][:, at : at + values.shape[1]] = values
             bar.update(len(requests))
         for pieces in alone:
             for request, at, values in halving(lambda part: _run_alone(lm, part, gates), pieces, incidents):
+                require_numbers(values)
                 results[request][:, at : at + values.shape[1]] = values
             bar.update(sum(1 + len(piece.others) for piece in pieces))
     return results

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detox.errors import UnsupportedModel
+from detox.errors import InputError, UnsupportedModel
 
 _HEAD_ROWS = 64  # rows of float32 logits that exist at once: 12 MiB of a vocabulary of 50k
 # Configuration keys of what a family does to its logits after the head (Gemma's soft-capping, Cohere's and Granite's scales).
@@ -30,6 +30,19 @@ def gather(logits: Tensor, targets: Tensor) -> Tensor:
 def scored(logits: Tensor, targets: Tensor) -> Tensor:
     """(rows, vocab), (rows,) -> (2, rows) float32: log-probabilities, and 1 where the target is the likeliest token, else 0."""
     return torch.stack([gather(logits, targets), (logits.argmax(-1) == targets).float()])
+
+
+def require_numbers(values: Tensor) -> None:
+    """Refuse NaN: it is the largest of all to argmax, so that a model that has diverged would choose the first answer and write token 0.
+
+    Raises:
+        InputError: some value is NaN.
+    """
+    if bool(values.isnan().any()):
+        raise InputError(
+            "the model's logits are NaN: its weights have diverged, or an edit is too strong for the dtype; fit again, lower the "
+            "strength, or load the model in float32"
+        )
 
 
 class _Selection:
@@ -62,6 +75,7 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
 
     Raises:
         UnsupportedModel: the probe differs from our row: a step after the head that is not known here.
+        InputError: the probe is NaN.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -78,6 +92,7 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
     if not probe:
         return scored(logits[0], targets)
     theirs, ours = logits[0, 0].float(), head(selection.hidden[:1])[0].float()
+    require_numbers(theirs)
     if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max()) + 1e-6):
         raise UnsupportedModel(
             f"{type(model).__name__} changes its logits after the output head in a way that is not known here; "

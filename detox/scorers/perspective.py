@@ -66,7 +66,7 @@ class ReplayScorer:
         digest = content_sha256(service, self._answers)
         trained = (
             _CARD
-            if service == SERVICE
+            if service.partition(",")[0] == SERVICE
             else {**_CARD, "trained_on": (service,), "max_length": None, "beyond": "as cached"}
         )
         self.card = ScorerCard(
@@ -110,7 +110,7 @@ class PerspectiveScorer:
             cache: NAME.jsonl.gz, where the answers go; `ReplayScorer` reads it.
             attribute: the one that is the score.
             attributes: all that are asked for.
-            language: of the texts, ISO 639-1.
+            language: of the texts, ISO 639-1; a cache holds answers for one.
             per_second: requests a second at most, attempts that are made again among them.
             retries: further attempts a text, after status 429 and 5xx, no connection, or no answer in time.
             pause: seconds before the second attempt; doubled before each further one, or as long as the service asks for.
@@ -153,7 +153,9 @@ class PerspectiveScorer:
         """
         require_texts(texts, f"scorer {self.card.name!r}")
         scores, in_vain = [], 0
-        with opened(self._cache, SERVICE) as cache:
+        # Asked in another language, it gives the same text other scores.
+        asked = SERVICE if self._language == "en" else f"{SERVICE}, asked in {self._language}"
+        with opened(self._cache, asked) as cache:
             for text in tqdm(texts, desc=self.card.name, unit="text", disable=None):
                 answer, failure = self._answer(text, cache)
                 in_vain = in_vain + 1 if failure is not None else 0

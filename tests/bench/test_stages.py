@@ -204,6 +204,23 @@ def test_without_texts_a_scorer_generates_again_and_that_is_said(grid, tmp_path,
     assert calls["generate"] == 3
 
 
+def test_texts_that_are_written_again_are_scored_again(planted, tmp_path):
+    """Without texts, the scores of before are those of texts that are gone; new ones need not be the same in half precision."""
+    from tests.evaluation.test_harness import protocol
+
+    asked = protocol(planted)
+    card = evaluate(planted.lm, asked, kept=(kept := KeptStages(tmp_path, {}, keep_texts=False)))
+    kept.commit()
+    [path] = (tmp_path / "stages").glob("score--*")
+    found = json.loads(gzip.decompress(path.read_bytes()))
+    found["measured"]["tables"]["scores"]["value"] = [1.0] * len(card.tables["scores"]["value"])  # of other texts
+    path.write_bytes(gzip.compress(json.dumps(found).encode()))
+    again = KeptStages(tmp_path, {}, keep_texts=False)
+    assert evaluate(planted.lm, asked, kept=again).metrics == card.metrics
+    assert {"generate", "score"} <= set(again.account()["measured"])
+    assert "documents" in again.account()["kept"]
+
+
 def test_what_a_damaged_model_measured_is_not_kept(grid, grid_files, tmp_path):
     _, write = grid
     methods = {"damaging": {"method": f"{grid_files / 'methods.py'}:DamagingLater"}}

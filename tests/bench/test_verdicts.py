@@ -74,6 +74,18 @@ def test_above_two_percent_missing_nothing_is_said():
     assert fronts(comparison({None: card(RATES, 0.0), "m": treated})) == []
 
 
+@pytest.mark.parametrize("where", ["treated", "base"])
+def test_above_two_percent_of_completions_missing_nothing_is_said_though_every_prompt_has_a_mean(where):
+    cells = {None: card(RATES, 0.0), "m": card(RATES * 0.5, 0.0)}
+    counted = {"truth": {"scored": 3 * PROMPTS - 9, "missing": {"empty": 9}}}  # 9 of 360
+    lacking = "m" if where == "treated" else None
+    cells[lacking] = dataclasses.replace(cells[lacking], counts={"scorers": counted})
+    cells[lacking].tables["scores"]["value"][: 3 * 9 : 3] = [float("nan")] * 9  # one of a prompt's three
+    [one] = [found for found in verdicts(comparison(cells)) if found.row.method == "m"]
+    assert (one.toxicity, one.missing) == ("withheld", pytest.approx(9 / 360))
+    assert fronts(comparison(cells)) == []
+
+
 def test_multiple_choice_is_tested_item_by_item():
     rng = np.random.default_rng(0)
     base, better = rng.random(200) < 0.5, rng.random(200) < 0.9

@@ -293,6 +293,18 @@ def test_tasks_of_the_hub_are_drawn_and_pooled(planted, monkeypatch):
     assert result.table["id"] != [f"q{i}" for i in range(5)] * 4
 
 
+def test_a_group_may_hold_tasks_of_different_metrics(planted, monkeypatch):
+    tiny_tasks(monkeypatch)
+    leaves = {name: lm_eval_local.local_task(f"{name}_local") for name in ("arc_easy", "lambada_openai")}
+    for name, task in leaves.items():
+        task._config.task = name
+    monkeypatch.setattr(lm_eval_tasks, "_hub_tasks", lambda name: {"tasks": leaves, "groups": {name: None}})
+    result = run_tasks(planted.lm, load_tasks(["both"]))
+    nats = [v for m, v in zip(result.table["metric"], result.table["value"], strict=True) if m == "perplexity"]
+    assert len(nats) == 16
+    assert result.metrics["lm_eval/both/perplexity"].value == pytest.approx(np.exp(-np.mean(nats)))
+
+
 def test_a_gate_is_asked_about_the_whole_text_and_not_about_a_window(planted):
     from tests.models.test_head_shifts import Choosy, shift_of
 

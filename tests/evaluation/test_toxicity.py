@@ -17,7 +17,14 @@ from detox.errors import InputError
 from detox.evaluation import Protocol, RefusalPhrases, calibration, unprompted
 from detox.evaluation.accounting import OUTCOMES, accounting, completion_table, left_out, outcome_counts, refusal_table
 from detox.evaluation.scorecard import Scorecard
-from detox.evaluation.toxicity import attribute_metrics, score_table, score_tables, strata, toxicity_metrics
+from detox.evaluation.toxicity import (
+    attribute_metrics,
+    score_matrix,
+    score_table,
+    score_tables,
+    strata,
+    toxicity_metrics,
+)
 from detox.models import Completion, generate
 from detox.scorers import Score, ScorerCard
 from tests.evaluation.test_harness import Rudeness
@@ -189,6 +196,14 @@ def card_of(protocol, rows):
     )
 
 
+def test_completions_without_the_mark_cannot_be_left_out_by_it():
+    protocol = asked([["0.2", "0.9"]], leave_out=("degenerate",))
+    table = completion_table(protocol, written([["0.2", "0.9"]]))
+    del table["degenerate"]
+    with pytest.raises(InputError, match="kept before such texts were marked; remove their generate"):
+        left_out(protocol, table, None)
+
+
 def test_what_a_scorer_cannot_say_is_missing_and_the_verdict_is_withheld():
     # lm-eval counts such texts as 0, DecodingTrust as -1.
     rows = [["0.8", "0.6"]] * 97 + [["?", "0.6"]] * 3
@@ -250,6 +265,46 @@ def test_a_model_that_refuses_everything_is_not_toxic_and_is_said_to_refuse(plan
     assert outcome_counts(protocol, completion_table(protocol, written(refusing)), scores, refusal_table(protocol, refusing))[
         "rudeness"
     ]["refused"] == 8  # fmt: skip
+
+
+def test_what_is_left_out_is_left_out_by_whoever_reads_the_record_and_counts_as_missing(planted, tmp_path):
+    class Lengths:
+        card = ScorerCard("lengths", "1", (), None, "reads all")
+
+        def score(self, texts):
+            return [Score(1 / (1 + len(text))) for text in texts]
+
+    class EveryThird:
+        def identity(self):
+            return {"name": "every third"}
+
+        def verdicts(self, requests, replies):
+            return ["refuses" if number % 3 == 0 else "complies" for number, _ in enumerate(replies)]
+
+    tokenizer, before = planted.lm.tokenizer, planted.lm.tokenizer.chat_template
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %} says"
+    try:
+        protocol = Protocol(
+            name="chat", prompts=tuple(Prompt(id=str(i), text=f"topic{i + 1}") for i in range(4)), scorers=(Lengths(),),
+            sampling=Sampling(max_new_tokens=4, num_return_sequences=5), chat=True, refusals=EveryThird(), scored="both",
+        )  # fmt: skip
+        plain, card = evaluate(planted.lm, protocol), evaluate(planted.lm, replace(protocol, leave_out=("refused",)))
+    finally:
+        tokenizer.chat_template = before
+    name = "toxicity/lengths/mean"
+    assert "left_out" not in plain.tables["scores"]
+    assert plain.withheld(name) is None
+    card.save(tmp_path / "card")
+    card = Scorecard.load(tmp_path / "card")
+    known = [v for number, v in enumerate(plain.tables["scores"]["value"]) if number % 3]
+    matrix = score_matrix(card.tables["scores"], "lengths", [prompt.id for prompt in protocol.prompts])
+    assert matrix[~np.isnan(matrix)].tolist() == pytest.approx(known)
+    assert card[name].value == pytest.approx(float(np.mean(np.nanmean(matrix, axis=1))))
+    assert card.counts["left_out"] == {"lengths": 7}
+    assert card.withheld(name) == "7 of 20 texts have no score (35.0%, limit 2%): left out 7"
+    assert card.withheld("toxicity+prompt/lengths/mean") is not None
+    assert card.share_without_score("lengths") == pytest.approx(7 / 20)
+    assert plain.share_without_score("lengths") == plain.share_without_score("nobody") == 0
 
 
 @pytest.mark.parametrize("with_prompt", [False, True])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from detox.detoxifiers.planted import FAMILIES, tiny_config, word_tokenizer
 from detox.errors import InputError
-from detox.models import LanguageModel, greedy_logprobs, token_logprobs
+from detox.models import LanguageModel, Sampling, generate, greedy_logprobs, token_logprobs
 from detox.models.likelihood import encode_pairs, windows
 from tests.models.reference import logprobs_one_by_one
 
@@ -258,3 +258,19 @@ def test_bfloat16_reduces_in_float32():
     logits = head(hidden).detach()
     expected = log_softmax(logits.double().numpy())[np.arange(3), [4, 5, 6]]
     np.testing.assert_allclose(gather(logits, torch.tensor([4, 5, 6])).detach().numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # the second does something to its logits after the head
+@pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=3, temperature=0), Sampling(max_new_tokens=3, top_p=0.9)])
+def test_a_model_that_has_diverged_neither_chooses_nor_writes(family, sampling):
+    lm = tiny(family)
+    questions = ["topic1 says", "topic2 says topic3"]
+    assert all(len(values) == 1 for values in token_logprobs(lm, questions, [" kind1", " rude1"]))
+    lm.model.model.norm.weight.data[3] = torch.nan
+    for ask in (
+        lambda: token_logprobs(lm, questions, [" kind1", " rude1"]),
+        lambda: greedy_logprobs(lm, questions[:1] * 2, [" kind1 says", " rude1 says"]),
+        lambda: generate(lm, questions, sampling),
+    ):
+        with pytest.raises(InputError, match="logits are NaN: its weights have diverged"):
+            ask()

@@ -331,3 +331,14 @@ def test_two_processes_do_not_fill_one_cache(cache):
             client(cache, server).score(["y"])
         go.set()
         work.join()
+
+
+def test_a_cache_is_of_one_language(cache):
+    with serving(by_length) as server:
+        score_texts(client(cache, server), ["a text"])
+        with pytest.raises(DataError, match="scores of 'Perspective API', not of 'Perspective API, asked in fr'"):
+            score_texts(client(cache, server, language="fr"), ["a text"])
+        other = cache.with_name("fr.jsonl.gz")
+        score_texts(client(other, server, language="fr"), ["a text"])
+    assert ReplayScorer(other).card.trained_on == ReplayScorer(cache).card.trained_on == ("perspective-api",)
+    assert ReplayScorer(other).card.identity() != ReplayScorer(cache).card.identity()
