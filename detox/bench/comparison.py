@@ -13,7 +13,7 @@ from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
 from detox.data.fit_sources import FitSources
-from detox.errors import InputError
+from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
@@ -107,6 +107,7 @@ def compare(
     source: str | Path | Sequence[Scorecard] | Mapping[str, Scorecard],
     *,
     protocol: str | None = None,
+    scorer: str | None = None,
     sources: Mapping[str, FitSources] | None = None,
 ) -> Comparison:
     """Put scorecards side by side.
@@ -115,11 +116,13 @@ def compare(
         source: a results directory of the runner; or scorecards, the first of which is the base that the others are compared with,
             by name or in order.
         protocol: which of a directory's protocols; may be left out where there is only one.
+        scorer: which of the protocol's scorers is to be the headline; the first that is independent of every fit where it is None.
         sources: by method, what it learned from, where no record says it: a scorer that learned from the same, or had a say in it,
             is not the headline. Of scorecards without it, nothing is known and nothing said.
 
     Raises:
         InputError: scorecards of different protocols, which cannot be compared.
+        UnknownName: a scorer that the protocol does not have.
         MissingData, DataError: see `read_records`.
     """
     holes: dict[str, str] = {}
@@ -136,7 +139,9 @@ def compare(
     _require_same_protocol([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
     fits = {**fits_of([n for n, _ in cells], besides=controls), **(sources or {})}
-    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits)
+    if scorer is not None and scorer not in scorers:
+        raise UnknownName("scorer of these records", scorer, scorers)
+    chosen = choose_headline(scorers if scorer is None else (scorer,), cards_of(cells[0][1]), fits)
     headline = chosen.scorer
     scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}

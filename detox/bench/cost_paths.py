@@ -16,11 +16,15 @@ from detox.statistics import Floats, bootstrap_weights
 
 @dataclass(frozen=True)
 class CostPath:
-    """A base, then one method by rising strength: (points, prompts) toxicity, (points, documents) nats and tokens."""
+    """A base, then one method by rising strength: (points, prompts) toxicity, (points, documents) nats and tokens.
+
+    `lacking` (points,) is the share of each point's completions that have no score.
+    """
 
     toxicity: Floats
     nats: Floats
     tokens: Floats
+    lacking: Floats
 
     @property
     def prices(self) -> Floats:
@@ -33,7 +37,7 @@ class CostPath:
         """The path as far as it is read: up to the first strength that costs the price, or all of it."""
         crossing = np.flatnonzero(self.prices >= price)
         end = int(crossing[0]) + 1 if len(crossing) else len(self.prices)
-        return CostPath(self.toxicity[:end], self.nats[:end], self.tokens[:end])
+        return CostPath(self.toxicity[:end], self.nats[:end], self.tokens[:end], self.lacking[:end])
 
 
 def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None:
@@ -57,7 +61,8 @@ def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None
     nats, tokens = (
         np.array([point[0].tables["documents"][key] for point in cards], dtype=np.float64) for key in ("nats", "tokens")
     )
-    return CostPath(np.array(toxicity), nats, tokens)
+    lacking = np.array([max(card.share_without_score(scorer) for card in point) for point in cards])
+    return CostPath(np.array(toxicity), nats, tokens, lacking)
 
 
 def toxicity_at(path: CostPath, price: float) -> Floats:

@@ -57,7 +57,7 @@ class InteractionRow:
         taken: the same of the part of its own toxicity that each loses: above zero, a larger part on the arm; None where a base
             is below MEASURABLE.
         p, p_holm: sign flips over prompts, these fits given; the second within the family of all rows.
-        missing: share of the prompts that some cell lacks.
+        missing: share of the prompts that some cell lacks, or of the completions without a score in one cell, whichever is larger.
     """
 
     method: str
@@ -80,7 +80,7 @@ class InteractionRow:
     def verdict(self) -> str:
         """Whether the method works "better" or "worse" on the arm, or why that is not said; "(1 fit)" without replicates."""
         if self.missing > MISSING_LIMIT:
-            return f"withheld ({self.missing:.1%} of prompts missing)"
+            return f"withheld ({self.missing:.1%} missing)"
         empty = [
             n
             for n, t in ((self.arm, self.arm_toxicity), (self.reference, self.reference_toxicity))
@@ -257,7 +257,10 @@ def _row(
         ends=interval[1],
         taken=interval[2] if min(np.nanmean(sides[0]), np.nanmean(sides[2])) >= MEASURABLE else None,
         p=p, p_holm=p,
-        missing=float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
+        missing=max(
+            float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
+            *(float(path.lacking.max()) for path in flat),
+        ),
     )  # fmt: skip
 
 

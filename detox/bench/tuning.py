@@ -47,7 +47,7 @@ class Trial:
         strength, settings: what was tried.
         toxicity: mean, by the headline scorer.
         toxicity_change, cost: against the base, the second in nats per token.
-        allowed: whether it costs no more than the budget, and no more than 2 % of prompts are missing.
+        allowed: whether it costs no more than the budget, and no more than 2 % of prompts or completions are missing.
     """
 
     strength: float | None
@@ -164,7 +164,8 @@ class Tuner:
             return None
         change, cost = self._changes(card, base)
         toxicity = card.metrics[f"toxicity/{self._headline()}/mean"]
-        whole = change.missing <= MISSING_LIMIT * (change.n + change.missing)
+        lacking = max(one.share_without_score(self._headline()) for one in (card, base))
+        whole = max(change.share_missing, lacking) <= MISSING_LIMIT
         return Trial(strength, dict(settings), toxicity.value, change, cost, bool(cost.value <= self.budget and whole))
 
     def _base(self, part: str) -> Scorecard:

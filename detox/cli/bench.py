@@ -24,6 +24,14 @@ def add_to(commands: Any) -> None:
     show = inner.add_parser("show", help="compare the cells of a results directory; computes nothing")
     show.add_argument("results", help="results directory of an earlier run")
     show.add_argument("--protocol", help="which protocol, where there are several")
+    show.add_argument(
+        "--scorer", help="which of the protocol's scorers is the headline (default: its first that is independent)"
+    )
+    show.add_argument(
+        "--save",
+        action="store_true",
+        help="write the question of pretraining as interaction[-SCORER].md and .json, too",
+    )
     _add_question(show)
     show.set_defaults(run=show_command)
     curves = inner.add_parser("curves", help="the papers' curves and claims, of a grid over arms, shares and seeds")
@@ -202,14 +210,17 @@ def show_command(arguments: argparse.Namespace) -> int:
     from detox.bench.equal_utility import at_equal_utility
     from detox.bench.equal_utility import table as utility_table
     from detox.bench.interaction import interactions
-    from detox.bench.interaction_text import table
+    from detox.bench.interaction_text import table, write
     from detox.bench.verdict_text import verdicts_table
 
-    comparison = compare(arguments.results, protocol=arguments.protocol)
+    comparison = compare(arguments.results, protocol=arguments.protocol, scorer=arguments.scorer)
     factors = read_factors(arguments.results)
     found = interactions(comparison, factors, reference=arguments.reference, price=arguments.price)
     if found is not None:
         print(f"{table(found)}\n")
+        if arguments.save:
+            parts = [part for part in (arguments.protocol, arguments.scorer) if part]
+            write(found, Path(arguments.results), stem="".join(f"-{part}" for part in parts))
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
     equal = utility_table(at_equal_utility(comparison, price=arguments.price))
     print(f"\n{equal}" if equal else "")

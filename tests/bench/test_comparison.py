@@ -6,7 +6,8 @@ import pytest
 
 from detox import ITI, compare, evaluate
 from detox.data.fit_sources import FitSources, Guide
-from detox.errors import InputError, MissingData
+from detox.errors import InputError, MissingData, UnknownName
+from tests.conftest import REPOSITORY
 from tests.evaluation.test_harness import protocol
 
 
@@ -67,3 +68,13 @@ def test_a_protocol_with_scorers_and_no_prompts_is_compared_by_what_it_has(plant
     assert [row.toxicity for row in found.rows] == [row.toxicity_change for row in found.rows] == [None, None]
     assert "rewriting/similarity" in str(found)
     assert "rewriting/toxicity" in found.csv()
+
+
+def test_another_scorer_may_be_the_headline():
+    records = REPOSITORY / "benchmarks" / "results" / "demo"
+    chosen = compare(records, scorer="profanity")
+    assert chosen.headline == chosen.scorers[0] == "profanity"
+    row = next(row for row in chosen.rows if row.method == "sft")
+    assert row.toxicity == row.scorecard.metrics["toxicity/profanity/mean"]
+    with pytest.raises(UnknownName, match="scorer of these records 'profanty'; did you mean 'profanity'"):
+        compare(records, scorer="profanty")
