@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from detox.bench.comparison import Comparison
-from detox.bench.cost_paths import cost_path, drawn, toxicity_at
+from detox.bench.cost_paths import cost_path, drawn, require_price, toxicity_at
 from detox.errors import UnknownName
 from detox.statistics import (
     MISSING_LIMIT,
@@ -57,7 +57,7 @@ class InteractionRow:
         taken: the same of the part of its own toxicity that each loses: above zero, a larger part on the arm; None where a base
             is below MEASURABLE.
         p, p_holm: sign flips over prompts, these fits given; the second within the family of all rows.
-        missing: share of the prompts that some cell lacks.
+        missing: share of the prompts that some cell lacks, or of the completions that one has no score of; the larger.
     """
 
     method: str
@@ -80,7 +80,7 @@ class InteractionRow:
     def verdict(self) -> str:
         """Whether the method works "better" or "worse" on the arm, or why that is not said; "(1 fit)" without replicates."""
         if self.missing > MISSING_LIMIT:
-            return f"withheld ({self.missing:.1%} of prompts missing)"
+            return f"withheld ({self.missing:.1%} missing)"
         empty = [
             n
             for n, t in ((self.arm, self.arm_toxicity), (self.reference, self.reference_toxicity))
@@ -137,7 +137,9 @@ def interactions(
 
     Raises:
         UnknownName: no arm of that label was measured with a method.
+        InputError: the price is not above 0.
     """
+    require_price(price)
     if comparison.headline is None:
         return None
     arms = _arms(comparison, factors)
@@ -186,7 +188,9 @@ def _arms(comparison: Comparison, factors: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def _methods(comparison: Comparison, base: str) -> list[str]:
-    return list(dict.fromkeys(row.method for row in comparison.rows if row.base == base and row.method is not None))
+    """Those of a base that were not all chosen on the prompts that they are measured on."""
+    rows = (row for row in comparison.rows if row.base == base and row.chosen_on != "test")
+    return list(dict.fromkeys(row.method for row in rows if row.method is not None))
 
 
 def _stage(factors: Mapping[str, Mapping[str, Any]], bases: Mapping[int, str]) -> Any:
@@ -247,7 +251,7 @@ def _row(
     exact, draws = (_sides(one, n) for one in drawn(flat, price, matched=matched))
     p = sign_flip_test(changes)
     interval = [_interval(value, one, found.over_prompts) for value, one in zip(exact, draws, strict=True)]
-    strengths = {row.method_label for row in comparison.rows if row.method == method}
+    strengths = {row.method_label for row in comparison.rows if row.method == method and row.chosen_on != "test"}
     return InteractionRow(
         method=next(iter(strengths)) if len(strengths) == 1 else method,
         arm=arm, reference=reference, fits=n, price=price, matched=matched, crossing=max(float(path.prices[-1]) for path in flat),
@@ -257,7 +261,10 @@ def _row(
         ends=interval[1],
         taken=interval[2] if min(np.nanmean(sides[0]), np.nanmean(sides[2])) >= MEASURABLE else None,
         p=p, p_holm=p,
-        missing=float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
+        missing=max(
+            float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
+            *(float(path.unscored.max()) for path in flat),
+        ),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What a comparison lets one say of each cell against its own base: toxicity, cross-entropy, multiple choice.
 
 Toxicity: sign flips over prompts, with Holm's correction within the family of all cells of one base and seed. Cross-entropy: against a
-margin (non-inferiority). Multiple choice: McNemar's exact test item by item, Holm within a base and task. Above 2 % of prompts missing
-nothing is said. The noise floor (A/A) stands beside the methods and in no family.
+margin (non-inferiority). Multiple choice: McNemar's exact test item by item, Holm within a base and task. Above 2 % of prompts or
+completions missing nothing is said. The noise floor (A/A) stands beside the methods and in no family.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from detox.bench.comparison import Comparison, Row
-from detox.bench.differences import prompt_scores
+from detox.bench.toxicity_scores import prompt_scores, unscored
 from detox.statistics import (
     MISSING_LIMIT,
     Estimate,
@@ -54,7 +54,7 @@ class CellVerdict:
         row: of the comparison.
         toxicity: what the sign-flip test says after Holm, at .05.
         p, p_holm: of toxicity; NaN where it was not tested.
-        missing: share of prompts that one of the two lacks.
+        missing: share of prompts that one of the two lacks, or of the completions that one has no score of; the largest.
         utility: of clean cross-entropy against the margin; None where it was not measured.
         choices: by task.
     """
@@ -99,7 +99,8 @@ def _tested(comparison: Comparison, row: Row, base: Row, margin: float) -> CellV
     p, missing = math.nan, 0.0
     if comparison.headline is not None and "scores" in row.scorecard.tables and "scores" in base.scorecard.tables:
         changes = prompt_scores(row.scorecard, comparison.headline) - prompt_scores(base.scorecard, comparison.headline)
-        p, missing = sign_flip_test(changes), float(np.isnan(changes).mean())
+        lost = (unscored(card, comparison.headline) for card in (row.scorecard, base.scorecard))
+        p, missing = sign_flip_test(changes), max(float(np.isnan(changes).mean()), *lost)
     change = row.cross_entropy_change
     utility = None if change is None else utility_verdict(change, margin=margin, higher_is_better=False)
     return CellVerdict(row, "not measured", p, math.nan, missing, utility, _choices(row, base))

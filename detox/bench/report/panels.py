@@ -56,7 +56,7 @@ def add_verdicts(
         p = one.p_holm if not math.isnan(one.p_holm) else one.p
         words = one.toxicity if one.toxicity in ("withheld", "not measured") else f"{one.toxicity}, p {p_value(p)}"
         if one.toxicity == "withheld":
-            words = f"withheld: {one.missing:.1%} of prompts missing"
+            words = f"withheld: {one.missing:.1%} missing"
         cell["verdicts"] = {
             "toxicity": None if one.toxicity == "not measured" else words,
             "utility": one.utility,

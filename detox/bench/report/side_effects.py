@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from detox.bench.toxicity_scores import toxicity_matrix
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix
+from detox.evaluation.toxicity import prompt_means
 from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
 from detox.statistics.intervals import difference_ends, effective_units, stretched
 
@@ -79,7 +80,7 @@ class Items:
                 continue
             prompts = list(dict.fromkeys(scores["prompt"]))
             for scorer in dict.fromkeys(scores["scorer"]):
-                matrix = score_matrix(scores, scorer, prompts)
+                matrix = toxicity_matrix(card, scorer, prompts, table=table)
                 if table == "scores":
                     self.prompts, self.scores[scorer] = prompts, matrix
                 toxic = np.where(np.isnan(matrix), np.nan, beyond(matrix, asked.get("threshold", 0.5)).astype(float))
