@@ -17,7 +17,6 @@ from detox.bench.comparison import Row
 from detox.bench.curves import Curves
 from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
-from detox.evaluation import Scorecard
 from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing, mean_estimate, weighted_aucs
 
 
