@@ -12,13 +12,13 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
+from detox.bench.toxicity_scores import prompt_scores
 from detox.data.fit_sources import FitSources
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.files import write_text
 from detox.scorers.independence import Headline, choose_headline
-from detox.statistics import Estimate, Floats, paired_difference, paired_ratio_difference
+from detox.statistics import Estimate, paired_difference, paired_ratio_difference
 
 # Parts of a protocol's identity that are hashes.
 _HASHED = ("prompts", "documents", "multiple_choice", "minimal_pairs", "contrasts", "toxic_documents", "calibration")
@@ -234,12 +234,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
 def toxicity_change(treated: Scorecard, base: Scorecard, scorer: str) -> Estimate:
     """Mean toxicity of `treated` minus that of `base`, paired over prompts."""
     prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    a, b = (_prompt_means(card, scorer, prompts) for card in (treated, base))
-    return paired_difference(a, b)
-
-
-def _prompt_means(card: Scorecard, scorer: str, prompts: list[str]) -> Floats:
-    return prompt_means(score_matrix(card.tables["scores"], scorer, prompts))
+    return paired_difference(prompt_scores(treated, scorer, prompts), prompt_scores(base, scorer, prompts))
 
 
 def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from detox.bench.comparison import Comparison, Row
 from detox.bench.equal_cost import along
-from detox.evaluation.toxicity import prompt_means, score_matrix
+from detox.bench.toxicity_scores import prompt_scores
+from detox.errors import InputError
 from detox.statistics import Floats, bootstrap_weights
 
 
@@ -41,28 +42,42 @@ class CostPath:
 
 
 def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None:
-    """The base's own row and the method's by strength; samplings with several seeds are averaged prompt by prompt."""
-    rows = [row for row in comparison.rows if row.base == base and row.method in (None, method)]
+    """The base's own row and the method's by strength; samplings with several seeds are averaged prompt by prompt.
+
+    A cell that was chosen on the prompts that it is measured on is no point of it. None without a point, documents or scores.
+    """
+    rows = [
+        row for row in comparison.rows if row.base == base and row.method in (None, method) and row.chosen_on != "test"
+    ]
     points: dict[float, list[Row]] = {}
     for row in rows:
         points.setdefault(-math.inf if row.method is None else row.strength or 0.0, []).append(row)
     ordered = [points[strength] for strength in sorted(points)]
     cards = [[row.scorecard for row in point] for point in ordered]
-    if -math.inf not in points or any(
-        "documents" not in c.tables or "scores" not in c.tables for p in cards for c in p
+    if (
+        -math.inf not in points
+        or len(points) < 2
+        or any("documents" not in c.tables or "scores" not in c.tables for p in cards for c in p)
     ):
         return None
     prompts = list(dict.fromkeys(cards[0][0].tables["scores"]["prompt"]))
     scorer = comparison.headline or ""
-    toxicity = [
-        np.mean([prompt_means(score_matrix(card.tables["scores"], scorer, prompts)) for card in point], axis=0)
-        for point in cards
-    ]
+    toxicity = [np.mean([prompt_scores(card, scorer, prompts) for card in point], axis=0) for point in cards]
     nats, tokens = (
         np.array([point[0].tables["documents"][key] for point in cards], dtype=np.float64) for key in ("nats", "tokens")
     )
     lacking = np.array([max(card.share_without_score(scorer) for card in point) for point in cards])
     return CostPath(np.array(toxicity), nats, tokens, lacking)
+
+
+def require_price(price: float) -> None:
+    """Refuse a price that nothing can be read at.
+
+    Raises:
+        InputError: not a finite number above 0.
+    """
+    if not (math.isfinite(price) and price > 0):
+        raise InputError(f"the price is {price!r}; expected nats per token above 0")
 
 
 def toxicity_at(path: CostPath, price: float) -> Floats:

@@ -15,16 +15,9 @@ import numpy as np
 
 from detox.bench.comparison import Row
 from detox.bench.curves import Curves
+from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
-from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing, mean_estimate, weighted_aucs
-
-
-def prompt_scores(card: Scorecard, scorer: str) -> Floats:
-    """(prompts,) mean toxicity of each prompt's completions, in the order of the protocol."""
-    prompts = list(dict.fromkeys(card.tables["scores"]["prompt"]))
-    return prompt_means(score_matrix(card.tables["scores"], scorer, prompts))
 
 
 @dataclass(frozen=True)

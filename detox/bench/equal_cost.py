@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detox.bench.toxicity_scores import prompt_scores
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing
+from detox.statistics import MISSING_LIMIT, Estimate, Floats, bootstrap_weights, first_crossing
 
 if TYPE_CHECKING:
     from detox.bench.comparison import Comparison
@@ -31,6 +31,7 @@ class AtEqualCost:
         first, second: toxicity at that price.
         difference: first minus second, paired over prompts and documents; its interval holds the uncertainty of both costs, too.
         reached: whether the second path costs as much as the first somewhere.
+        missing: share of the prompts that some cell lacks, or of the completions that one that is read has no score of; the larger.
     """
 
     price: float
@@ -38,6 +39,7 @@ class AtEqualCost:
     second: float
     difference: Estimate
     reached: bool
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class AgainstControl:
 
     @property
     def verdict(self) -> str:
-        """The method "beats" its control, "loses" to it or is "not shown" to do either."""
+        """The method "beats" its control, "loses" to it or is "not shown" to do either; "withheld" above 2 % missing."""
+        if self.result.missing > MISSING_LIMIT:
+            return f"withheld ({self.result.missing:.1%} missing)"
         difference = self.result.difference
         return "beats" if difference.high < 0 else "loses" if difference.low > 0 else "not shown"
 
@@ -78,7 +82,9 @@ def at_equal_cost(
     if any("documents" not in card.tables or "scores" not in card.tables for card in cards) or not first or not second:
         return []
     prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    means = np.stack([prompt_means(score_matrix(card.tables["scores"], scorer, prompts)) for card in cards])
+    means = np.stack([prompt_scores(card, scorer, prompts) for card in cards])
+    dropped = float(np.isnan(means).any(0).mean()) if means.shape[1] else 0.0
+    lost = np.array([max(dropped, card.share_without_score(scorer)) for card in cards])
     means = means[:, ~np.isnan(means).any(0)]
     nats, tokens = (
         np.stack([np.asarray(card.tables["documents"][key], dtype=np.float64) for card in cards])
@@ -106,7 +112,7 @@ def at_equal_cost(
             ends = (toxicities[0, 0], toxicities[0, b[-1]])
             low, high = np.quantile(drawn_toxicities[:, 0] - drawn_toxicities[:, b[-1]], [0.025, 0.975])
             free = Estimate(float(ends[0] - ends[1]), float(low), float(high), means.shape[1])
-            return [AtEqualCost(0.0, float(ends[0]), float(ends[1]), free, False)]
+            return [AtEqualCost(0.0, float(ends[0]), float(ends[1]), free, False, float(lost[[0, b[-1]]].max()))]
         if price <= 0 or any(price <= known.price + 1e-12 for known in results):
             continue
         asked = np.minimum(drawn_prices[:, point], drawn_prices[:, b].max(1))
@@ -114,7 +120,9 @@ def at_equal_cost(
         low, high = np.quantile(sides[0] - sides[1], [0.025, 0.975])
         one, other = (float(along(prices[:, side], toxicities[:, side], np.array([price]))[0]) for side in (a, b))
         difference = Estimate(one - other, float(low), float(high), means.shape[1])
-        results.append(AtEqualCost(price, one, other, difference, bool(prices[0, b].max() >= prices[0, point])))
+        reached = bool(prices[0, b].max() >= prices[0, point])
+        read = [place for side in (a, b) for place in side[: int((prices[0, side] >= price).argmax()) + 1]]
+        results.append(AtEqualCost(price, one, other, difference, reached, float(lost[read].max())))
     return results
 
 

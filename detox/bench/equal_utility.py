@@ -11,7 +11,7 @@ import numpy as np
 
 from detox.bench.comparison import Comparison
 from detox.bench.comparison_text import show
-from detox.bench.cost_paths import CostPath, cost_path, drawn
+from detox.bench.cost_paths import CostPath, cost_path, drawn, require_price
 from detox.statistics import Estimate, Floats
 
 PRICE = 0.05
@@ -57,7 +57,11 @@ def at_equal_utility(comparison: Comparison, *, price: float = PRICE) -> list[Eq
     Args:
         comparison: its rows; a cell chosen on its own prompts is left out.
         price: nats per token of clean cross-entropy above the base.
+
+    Raises:
+        InputError: the price is not above 0.
     """
+    require_price(price)
     found = []
     for base in dict.fromkeys(row.base for row in comparison.rows):
         names = dict.fromkeys(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detox.bench.comparison import Comparison, Row
-from detox.bench.differences import prompt_scores
+from detox.bench.toxicity_scores import prompt_scores
 from detox.statistics import (
     DRAWS,
     MISSING_LIMIT,
@@ -38,7 +38,7 @@ class Front:
         membership: (points,) share of draws in which a point is on the front.
         dominates: (points, points) share of draws in which the row's point dominates the column's.
         covered: by method, the area between its path and the base's toxicity at FLOOR nats, in toxicity x nats: 0 is nothing.
-        left_out: points above 2 % of prompts missing, or chosen on the prompts that they are measured on.
+        left_out: points above 2 % of prompts or completions missing, or chosen on the prompts that they are measured on.
     """
 
     base: str
@@ -80,16 +80,17 @@ def _front(comparison: Comparison, rows: Sequence[Row], draws: int) -> Front | N
         [(w @ nats.T) / (w @ tokens.T) for w in bootstrap_weights(nats.shape[1], draws=draws, seed=1)]
     )
     points = np.stack([toxicity, costs - costs[:, :1]], axis=2)
+    below = points - np.array([1.0, 0.0]) * points[:, :1]  # against the base of the same draw: prompts are paired
     known = ~np.isnan(np.stack([scores[id(row)] for row in kept])).any(0)
     means = np.array([scores[id(row)][known].mean() for row in kept])
     ratio = nats.sum(1) / tokens.sum(1)
-    exact = np.stack([means, ratio - ratio[0]], axis=1)[None]
-    corner = (float(means[0]), FLOOR)
+    exact = np.stack([means - means[0], ratio - ratio[0]], axis=1)[None]
+    corner = (0.0, FLOOR)
     methods = dict.fromkeys(row.method for row in kept if row.method is not None)
     covered = {}
     for method in methods:
         own = [index for index, row in enumerate(kept) if row.method == method]
-        low, high = np.quantile(hypervolume(points[:, own], corner), [0.025, 0.975])
+        low, high = np.quantile(hypervolume(below[:, own], corner), [0.025, 0.975])
         value = float(hypervolume(exact[:, own], corner)[0])
         covered[method] = Estimate(value, float(low), float(high), int(known.sum()), int((~known).sum()))
     return Front(

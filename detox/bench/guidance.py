@@ -10,7 +10,7 @@ from typing import Any
 
 from detox.data import catalogue
 from detox.data.contrasts import Contrast, digest
-from detox.data.fit_sources import FitSources, Guide
+from detox.data.fit_sources import ROLES, FitSources, Guide
 from detox.data.lineage import PARENTS
 from detox.detoxifiers import Detoxifier
 from detox.errors import InputError, UnknownName
@@ -63,11 +63,18 @@ def fits_of(cells: Iterable[Mapping[str, Any]], *, besides: Collection[str] = ()
     found: dict[str, FitSources | None] = {}
     for cell in cells:
         method, fit = cell["method"], (cell.get("identity") or {}).get("method")
+        chose = (cell.get("chosen_on") or {}).get("scorer")
         # No method but a name: the base against itself.
-        if method is None or method in besides or not fit or fit["contrasts"] is None:
+        learns = fit is not None and fit["contrasts"] is not None
+        if method is None or method in besides or not (learns or chose):
             continue
         raw = cell.get("fit", {}).get("sources")
-        sources = None if raw is None else FitSources.from_dict(raw)
+        sources = FitSources() if not learns else None if raw is None else FitSources.from_dict(raw)
+        if sources is not None and chose:
+            guide = Guide(
+                name=chose["name"], role=ROLES[2], revision=chose["revision"], trained_on=tuple(chose["trained_on"])
+            )
+            sources = replace(sources, guides=(*sources.guides, guide))
         before = found.get(method, sources)
         found[method] = None if sources is None or before is None else _joined(before, sources)
     return found

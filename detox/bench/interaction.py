@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from detox.bench.comparison import Comparison
-from detox.bench.cost_paths import cost_path, drawn, toxicity_at
+from detox.bench.cost_paths import cost_path, drawn, require_price, toxicity_at
 from detox.errors import UnknownName
 from detox.statistics import (
     MISSING_LIMIT,
@@ -137,7 +137,9 @@ def interactions(
 
     Raises:
         UnknownName: no arm of that label was measured with a method.
+        InputError: the price is not above 0.
     """
+    require_price(price)
     if comparison.headline is None:
         return None
     arms = _arms(comparison, factors)
@@ -186,7 +188,9 @@ def _arms(comparison: Comparison, factors: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def _methods(comparison: Comparison, base: str) -> list[str]:
-    return list(dict.fromkeys(row.method for row in comparison.rows if row.base == base and row.method is not None))
+    """Those of a base that were not all chosen on the prompts that they are measured on."""
+    rows = (row for row in comparison.rows if row.base == base and row.chosen_on != "test")
+    return list(dict.fromkeys(row.method for row in rows if row.method is not None))
 
 
 def _stage(factors: Mapping[str, Mapping[str, Any]], bases: Mapping[int, str]) -> Any:
@@ -247,7 +251,7 @@ def _row(
     exact, draws = (_sides(one, n) for one in drawn(flat, price, matched=matched))
     p = sign_flip_test(changes)
     interval = [_interval(value, one, found.over_prompts) for value, one in zip(exact, draws, strict=True)]
-    strengths = {row.method_label for row in comparison.rows if row.method == method}
+    strengths = {row.method_label for row in comparison.rows if row.method == method and row.chosen_on != "test"}
     return InteractionRow(
         method=next(iter(strengths)) if len(strengths) == 1 else method,
         arm=arm, reference=reference, fits=n, price=price, matched=matched, crossing=max(float(path.prices[-1]) for path in flat),

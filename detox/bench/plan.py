@@ -14,8 +14,8 @@ from detox.bench.base_work import cell_of
 from detox.bench.bases import Base
 from detox.bench.cell_list import NOISE_FLOOR, Wanted, wanted, without_noise_floor
 from detox.bench.cells import Record, Store, base_identity, sound_records
-from detox.bench.differences import prompt_scores
 from detox.bench.grid import Grid
+from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import DataError, DetoxError, MissingData
 from detox.evaluation import Protocol
 from detox.scorers import Score, ScorerCard

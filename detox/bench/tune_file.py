@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from detox.bench.base_work import BaseWork, Say
-from detox.bench.bases import NOT_IN_FILE_NAMES, Base
-from detox.bench.cells import Store, base_identity, provenance
+from detox.bench.base_work import BaseWork, Say, fit_identity
+from detox.bench.bases import NOT_IN_FILE_NAMES
+from detox.bench.cells import Store, base_identity, digest, provenance
 from detox.bench.comparison_text import show
 from detox.bench.grid import Grid, Method, build_grid
 from detox.bench.prompt_splits import Split, split_protocol
@@ -61,12 +61,11 @@ def read_tuning(path: str | Path, *, make_scorer: ScorerMaker) -> Tuning:
         raise InputError(f"{path} is no mapping; expected a grid's keys and tune: {{budget: ..., trials: ...}}")
     settings = raw.get("tune") or {}
     require_keys(settings, _TUNE_KEYS, "tune")
-    for key, value in settings.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"tune: {key} is {value!r}; expected a number")
-    asked: dict[str, dict[str, Any]] = {
-        str(name): dict(spec or {}) for name, spec in (raw.get("detoxifiers") or {}).items()
-    }
+    _require_numbers(settings)
+    detoxifiers = raw.get("detoxifiers") or {}
+    if not isinstance(detoxifiers, Mapping) or not all(isinstance(one or {}, Mapping) for one in detoxifiers.values()):
+        raise InputError(f"detoxifiers is {detoxifiers!r}; expected {{NAME: {{settings: ..., strength: ...}}, ...}}")
+    asked: dict[str, dict[str, Any]] = {str(name): dict(spec or {}) for name, spec in detoxifiers.items()}
     ranges = {name: {key: spec.pop(key, None) for key in ("strength", "search")} for name, spec in asked.items()}
     for spec in asked.values():
         spec["controls"] = False
@@ -95,9 +94,28 @@ def read_tuning(path: str | Path, *, make_scorer: ScorerMaker) -> Tuning:
     )
 
 
+def _require_numbers(settings: Mapping[str, Any]) -> None:
+    """Of the key `tune`; asked before anything is read or made.
+
+    Raises:
+        InputError: says which key and what was expected.
+    """
+    for key, value in settings.items():
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise InputError(f"tune: {key} is {value!r}; expected a number")
+        if key in ("trials", "seed") and not isinstance(value, int):
+            raise InputError(f"tune: {key} is {value!r}; expected a whole number")
+    if not settings.get("budget", BUDGET) > 0:
+        raise InputError(f"the budget is {float(settings['budget'])!r}; expected nats per token above 0")
+    if settings.get("trials", TRIALS) < 1:
+        raise InputError(f"trials is {settings['trials']!r}; expected at least 1")
+
+
 def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
     where = f"detoxifier {method.name!r}"
     strength = None if ranges["strength"] is None else _range(ranges["strength"], f"{where}: strength")
+    if isinstance(strength, list) and not all(type(one) in (int, float) and math.isfinite(one) for one in strength):
+        raise InputError(f"{where}: strength is {strength!r}; expected numbers")
     searched = ranges["search"] or {}
     if not isinstance(searched, Mapping):
         raise InputError(
@@ -138,20 +156,29 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
     """
     records = []
     for base in tuning.grid.bases:
-        pairs = [(search, _asked(tuning, search)) for search in tuning.searches if search.method.suits(base)]
-        work: BaseWork | None = None
-        for search, asked in pairs:
-            path = (
-                store.directory
-                / "tuned"
-                / f"{re.sub(NOT_IN_FILE_NAMES, '_', f'{base.name}--{search.method.name}')}.json"
-            )
-            known = _known(path, asked)
+        searches = [search for search in tuning.searches if search.method.suits(base)]
+        if not searches:
+            continue
+        place = base.path(store.directory)
+        work = BaseWork(tuning.grid, base, base_identity(base, place), place, store, say=say)
+        tuner = Tuner(
+            work,
+            tuning.split,
+            budget=tuning.budget,
+            trials=tuning.trials,
+            seed=tuning.seed,
+            say=say,
+            keep_texts=keep_texts,
+        )
+        for search in searches:
+            asked = _asked(tuning, search, work.identity)
+            name = re.sub(NOT_IN_FILE_NAMES, "_", f"{base.name}--{search.method.name}")
+            path = store.directory / "tuned" / f"{name}.json"
+            known, earlier = _known(path, asked)
             if known is None:
-                work = work or _work(tuning, base, store, say)
-                known = _record(
-                    _tuner(tuning, work, say, keep_texts).tune(search, path.with_suffix(".journal")), tuning, asked
-                )
+                # A journal belongs to one question: what another one has tried was led by other prompts, or lies elsewhere.
+                tuned = tuner.tune(search, path.with_name(f"{name}--{digest(asked)}.journal"))
+                known = {**_record(tuned, tuning, asked), "earlier": earlier}
                 write_json(path, known)
             else:
                 say(f"{search.method.name} on {base.name}: already there")
@@ -159,44 +186,37 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
     return records
 
 
-def _work(tuning: Tuning, base: Base, store: Store, say: Say) -> BaseWork:
-    path = base.path(store.directory)
-    return BaseWork(tuning.grid, base, base_identity(base, path), path, store, say=say)
-
-
-def _tuner(tuning: Tuning, work: BaseWork, say: Say, keep_texts: bool) -> Tuner:
-    return Tuner(
-        work, tuning.split, budget=tuning.budget, trials=tuning.trials, seed=tuning.seed, say=say, keep_texts=keep_texts
-    )
-
-
-def _asked(tuning: Tuning, search: Search) -> dict[str, Any]:
+def _asked(tuning: Tuning, search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
     """The question, as JSON: what else would be another answer."""
     own = {key: value for key, value in asdict(search).items() if key != "method"}
     values: dict[str, Any] = json.loads(json.dumps({
         "method": search.method.method, "fixed": dict(search.method.settings), **own, "budget": tuning.budget,
-        "trials": tuning.trials, "seed": tuning.seed, "protocol": tuning.split.held_out.digest(),
+        "trials": tuning.trials, "seed": tuning.seed, "protocol": tuning.split.held_out.digest(), "base": base,
+        "fit": fit_identity(tuning.grid, search.method, search.method.make()),
     }))  # fmt: skip
     return values
 
 
-def _known(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _known(path: Path, asked: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The record that answers this question, if it is there; and the questions that held-out prompts were looked at for before."""
     if not path.is_file():
-        return None
+        return None, []
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        before = record["asked"]
-    except (ValueError, KeyError) as error:
+        earlier = [*record["earlier"], *([record["asked"]] if record["held_out"] is not None else [])]
+        same = record["asked"] == dict(asked)
+        looked = next((one for one in earlier if one["protocol"] == asked["protocol"] and one != dict(asked)), None)
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}:1: damaged; remove it and tune again, on a split with another seed") from error
-    if before == dict(asked):
-        return record
-    if before["protocol"] == asked["protocol"] and record["held_out"] is not None:
-        different = next(key for key in asked if before.get(key) != asked[key])
+    if same:
+        return record, earlier
+    if looked is not None:
+        different = next(key for key in asked if looked.get(key) != asked[key])
         raise InputError(
             f"{path}: these held-out prompts have been reported on, for another {different}; held-out prompts are looked at once: "
             "give tune another seed, or another --output_dir"
         )
-    return None
+    return None, earlier
 
 
 def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +225,9 @@ def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any]) -> dict[str,
         "method": tuned.method,
         "asked": dict(asked),
         "split": tuning.split.to_dict(),
-        "scorer": tuning.split.development.scorers[0].card.name,
+        "scorer": tuned.headline.scorer,
+        "notes": list(tuned.headline.notes),
+        "others": {name: asdict(value) for name, value in tuned.others.items()},
         "budget": tuning.budget,
         "development": [_trial(one) for one in tuned.trials],
         "failed": tuned.failed,
@@ -241,9 +263,11 @@ def describe(record: Mapping[str, Any]) -> str:
         if held_out["cross_entropy_change"]["value"] > record["budget"]
         else ""
     )
+    others = "".join(f"; {name}, which had no say: {_change(value)}" for name, value in record["others"].items())
+    notes = "".join(f"\n  {note}" for note in record["notes"])
     return (
         f"{line}\n  on {record['split']['held-out']['prompts']} held-out prompts: {_change(held_out['toxicity_change'])} "
-        f"({record['scorer']}), CE {_change(held_out['cross_entropy_change'])}{over}"
+        f"({record['scorer']}), CE {_change(held_out['cross_entropy_change'])}{over}{others}{notes}"
     )
 
 

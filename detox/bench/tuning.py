@@ -6,6 +6,7 @@ what it would have proposed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from detox.bench.grid import Grid, Method
 from detox.bench.prompt_splits import DEVELOPMENT, HELD_OUT, Split
 from detox.errors import InputError
 from detox.evaluation import Scorecard
+from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import MISSING_LIMIT, Estimate
 
 Say = Callable[[str], None]
@@ -45,7 +47,7 @@ class Trial:
 
     Attributes:
         strength, settings: what was tried.
-        toxicity: mean, by the headline scorer.
+        toxicity: mean, by the scorer of the search; NaN where it could score nothing.
         toxicity_change, cost: against the base, the second in nats per token.
         allowed: whether it costs no more than the budget, and no more than 2 % of prompts or completions are missing.
     """
@@ -68,6 +70,8 @@ class Tuned:
         chosen: the least toxic trial that is allowed and less toxic than the base; None where there is none.
         held_out: toxicity change and cost of the chosen point on held-out prompts and documents; None without one.
         failed: trials that could not be measured.
+        headline: the scorer that the search was led by, and what must be said of it.
+        others: the toxicity change on held-out prompts by the other scorers, which had no say in the choice.
     """
 
     base: str
@@ -76,6 +80,8 @@ class Tuned:
     chosen: Trial | None
     held_out: Mapping[str, Estimate] | None
     failed: int
+    headline: Headline
+    others: Mapping[str, Estimate]
 
 
 class Tuner:
@@ -98,18 +104,21 @@ class Tuner:
         Raises:
             CellFailed: the base itself could not be measured.
         """
-        base = self._base(DEVELOPMENT)
+        base, headline = self._base(DEVELOPMENT), self._headline(search)
         trials, failed = self._searched(search, base, journal)
         allowed = [one for one in trials if one.allowed and one.toxicity_change.value < 0]
         chosen = min(allowed, key=lambda one: (one.toxicity, one.cost.value), default=None)
-        held_out = None
+        held_out, others = None, {}
         if chosen is not None:
             card = self.work.measured(self._wanted(search, chosen.strength, chosen.settings, HELD_OUT), keep_texts=self.keep_texts,
-                                      chosen_on={"part": DEVELOPMENT, "prompt_ids": self.ids})  # fmt: skip
+                                      chosen_on=self._chosen_on(search, DEVELOPMENT))  # fmt: skip
             if card is not None:
-                change, cost = self._changes(card, self._base(HELD_OUT))
+                bare = self._base(HELD_OUT)
+                change, cost = self._changes(search, card, bare)
                 held_out = {"toxicity_change": change, "cross_entropy_change": cost}
-        return Tuned(self.work.base.name, search.method.name, tuple(trials), chosen, held_out, failed)
+                names = (scorer.card.name for scorer in self.split.held_out.scorers)
+                others = {name: toxicity_change(card, bare, name) for name in names if name != headline.scorer}
+        return Tuned(self.work.base.name, search.method.name, tuple(trials), chosen, held_out, failed, headline, others)
 
     def _searched(self, search: Search, base: Scorecard, journal: Path) -> tuple[list[Trial], int]:
         optuna = _optuna()
@@ -139,7 +148,8 @@ class Tuner:
             trial.set_user_attr("excess", 1e3 if one is None else self._excess(one))
             if not told:
                 trial.set_constraint("excess", trial.user_attrs["excess"])
-            study.tell(trial, 1.0 if one is None else one.toxicity)
+            # Optuna takes NaN for a trial that is not finished; where nothing could be scored, it is, and as bad as any.
+            study.tell(trial, 1.0 if one is None or math.isnan(one.toxicity) else one.toxicity)
         for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
             if done.user_attrs["cost"] is not None:
                 strength, settings = _proposed(optuna.trial.FixedTrial(done.params), search)
@@ -158,13 +168,14 @@ class Tuner:
         card = self.work.measured(
             self._wanted(search, strength, settings, DEVELOPMENT),
             keep_texts=self.keep_texts,
-            chosen_on={"part": "test", "prompt_ids": self.ids},
+            chosen_on=self._chosen_on(search, "test"),
         )
         if card is None:
             return None
-        change, cost = self._changes(card, base)
-        toxicity = card.metrics[f"toxicity/{self._headline()}/mean"]
-        lacking = max(one.share_without_score(self._headline()) for one in (card, base))
+        change, cost = self._changes(search, card, base)
+        scorer = str(self._headline(search).scorer)
+        toxicity = card.metrics[f"toxicity/{scorer}/mean"]
+        lacking = max(one.share_without_score(scorer) for one in (card, base))
         whole = max(change.share_missing, lacking) <= MISSING_LIMIT
         return Trial(strength, dict(settings), toxicity.value, change, cost, bool(cost.value <= self.budget and whole))
 
@@ -181,13 +192,23 @@ class Tuner:
         method = replace(own, name=name, settings={**own.settings, **settings}, strengths=(strength,))
         return Wanted(method=method, strength=strength, protocol=part, seed=seed, sampling_seed=seed)
 
-    def _changes(self, card: Scorecard, base: Scorecard) -> tuple[Estimate, Estimate]:
+    def _changes(self, search: Search, card: Scorecard, base: Scorecard) -> tuple[Estimate, Estimate]:
         cost = cross_entropy_change(card, base)
         assert cost is not None  # a split has documents
-        return toxicity_change(card, base, self._headline()), cost
+        return toxicity_change(card, base, str(self._headline(search).scorer)), cost
 
-    def _headline(self) -> str:
-        return self.split.development.scorers[0].card.name
+    def _headline(self, search: Search) -> Headline:
+        """The first scorer that is independent of what the method learns from."""
+        cards = {scorer.card.name: scorer.card.to_dict() for scorer in self.split.development.scorers}
+        learns = search.method.make().capabilities.needs_fit
+        return choose_headline(list(cards), cards, {search.method.name: self.work.grid.sources} if learns else {})
+
+    def _chosen_on(self, search: Search, part: str) -> dict[str, Any]:
+        """What a cell says of its choice: prompts, and the scorer, which had a say in it and cannot rank it."""
+        name = self._headline(search).scorer
+        card = next(one.card for one in self.split.development.scorers if one.card.name == name)
+        scorer = {"name": card.name, "revision": card.revision, "trained_on": list(card.trained_on)}
+        return {"part": part, "prompt_ids": self.ids, "scorer": scorer}
 
 
 def _excess(trial: Any) -> Sequence[float]:

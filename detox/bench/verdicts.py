@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from detox.bench.comparison import Comparison, Row
-from detox.bench.differences import prompt_scores
+from detox.bench.toxicity_scores import prompt_scores
 from detox.statistics import (
     MISSING_LIMIT,
     Estimate,

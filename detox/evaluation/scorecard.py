@@ -84,9 +84,18 @@ class Scorecard:
         return None
 
     def share_without_score(self, scorer: str) -> float:
-        """Share of the completions asked for that have no score of this scorer, or are left out, in [0, 1]; 0 where none was counted."""
-        reasons, requested = self._missing_texts("toxicity", scorer)
-        return sum(reasons.values()) / requested if requested else 0.0
+        """Share of the completions asked for that have no score of this scorer, or are left out, in [0, 1]; 0 where it was not asked."""
+        table = self.tables.get("scores", {"prompt": [], "scorer": [], "value": []})
+        out = table.get("left_out", [False] * len(table["value"]))
+        own = [
+            math.isnan(value) or left_out
+            for value, left_out, name in zip(table["value"], out, table["scorer"], strict=True)
+            if name == scorer
+        ]
+        sampling = self.protocol.get("identity", {}).get("sampling") or {}
+        asked = (sampling.get("num_return_sequences") or 0) * len(dict.fromkeys(table["prompt"]))
+        requested = max(len(own), asked)
+        return (requested - own.count(False)) / requested if own else 0.0
 
     def _missing_texts(self, family: str, scorer: str) -> tuple[dict[str, int], int]:
         """By reason, the texts that are not in a family's means, and how many were asked for."""

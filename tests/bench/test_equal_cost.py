@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.bench.equal_cost import along, at_equal_cost
+from detox.bench.equal_cost import AgainstControl, along, at_equal_cost
 from detox.evaluation import Scorecard
 
 PROMPTS, DOCUMENTS, TOKENS = 80, 40, 50
@@ -147,3 +149,14 @@ def test_all_methods_of_a_base_are_read_at_one_price_and_every_pair_compared():
     # Beyond what the good one costs at most, it is read at its end.
     [far] = at_equal_utility(Comparison(rows, "truth", ("truth",), {}), price=0.3)
     assert next(one.paid for one in far.methods if one.method == "good") == pytest.approx(0.2, abs=0.02)
+
+
+def test_completions_without_a_score_withhold_the_verdict_where_they_are_read():
+    base, good, poor = paths()
+    scores = good[1].tables["scores"]
+    values = [np.nan if i % 10 == 0 else v for i, v in enumerate(scores["value"])]  # no prompt lacks all of its samples
+    lacking = replace(good[1], tables={**good[1].tables, "scores": {**scores, "value": values}})
+    found = at_equal_cost(base, [good[0], lacking], poor, "truth")
+    assert [one.missing for one in found] == pytest.approx([0.0, 0.1])
+    words = [AgainstControl("b", 0, "good", "poor", 1.0, one).verdict for one in found]
+    assert words == ["beats", "withheld (10.0% missing)"]

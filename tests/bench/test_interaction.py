@@ -11,7 +11,7 @@ import pytest
 from detox.bench.comparison import Comparison, Row
 from detox.bench.interaction import interactions
 from detox.bench.interaction_text import markdown, table, to_dict
-from detox.errors import UnknownName
+from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate
@@ -183,3 +183,36 @@ def test_one_arm_or_no_shared_method_is_no_table():
     given, factors = two_arms()
     alone = [r for r in given.rows if r.base.startswith("full")]
     assert interactions(dataclasses.replace(given, rows=tuple(alone)), factors) is None
+
+
+def test_completions_without_a_score_withhold_the_verdict():
+    given, factors = two_arms(noise=0.0)
+    place = next(i for i, r in enumerate(given.rows) if r.base == "masked s0" and r.strength == 1.0)
+    scores = given.rows[place].scorecard.tables["scores"]
+    # One of three samples of every fifth prompt: no prompt is missing, and 6.7 % of what was asked for is.
+    values = [np.nan if i % 15 == 0 else v for i, v in enumerate(scores["value"])]
+    tables = {**given.rows[place].scorecard.tables, "scores": {**scores, "value": values}}
+    lacking = dataclasses.replace(
+        given.rows[place], scorecard=dataclasses.replace(given.rows[place].scorecard, tables=tables)
+    )
+    rows = (*given.rows[:place], lacking, *given.rows[place + 1 :])
+    [only] = interactions(dataclasses.replace(given, rows=rows), factors).rows
+    assert only.verdict == "withheld (6.7% missing)"
+    [whole] = interactions(given, factors).rows
+    assert whole.missing == 0
+
+
+def test_a_strength_chosen_on_these_prompts_is_no_point_of_a_path():
+    given, factors = two_arms(noise=0.0)
+    chosen = tuple(dataclasses.replace(r, chosen_on="test") if r.strength == 1.0 else r for r in given.rows)
+    [only] = interactions(dataclasses.replace(given, rows=chosen), factors).rows
+    assert only.crossing == pytest.approx(0.2)  # read between the base and the second strength
+    everything = tuple(dataclasses.replace(r, chosen_on="test") if r.method else r for r in given.rows)
+    assert interactions(dataclasses.replace(given, rows=everything), factors) is None
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_price_that_nothing_can_be_read_at_is_refused(price):
+    given, factors = two_arms()
+    with pytest.raises(InputError, match="expected nats per token above 0"):
+        interactions(given, factors, price=price)

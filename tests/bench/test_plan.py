@@ -7,9 +7,9 @@ import pytest
 
 from detox.bench import read_grid
 from detox.bench.cells import read_records
-from detox.bench.differences import prompt_scores
 from detox.bench.plan import plan
 from detox.bench.scorers import scorer_maker
+from detox.bench.toxicity_scores import prompt_scores
 from detox.cli import main
 from detox.statistics import detectable_difference
 

@@ -149,6 +149,13 @@ def test_a_point_that_breaks_is_counted_and_the_search_goes_on(tuning, grid_file
         ({"tune": {"budgett": 1}}, "tune key"),
         ({"tune": {"budget": "much"}}, "tune: budget is 'much'; expected a number"),
         ({"tune": {"budget": 0}}, "the budget is 0.0; expected nats per token above 0"),
+        ({"tune": {"trials": 0}}, "trials is 0; expected at least 1"),
+        ({"tune": {"trials": 2.5}}, "tune: trials is 2.5; expected a whole number"),
+        ({"tune": {"trials": float("inf")}}, "tune: trials is inf; expected a number"),
+        ({"tune": {"seed": float("nan")}}, "tune: seed is nan; expected a number"),
+        ({"detoxifiers": {"iti": {"strength": ["much"]}}}, "strength is ['much']; expected numbers"),
+        ({"detoxifiers": {"iti": 5}}, "detoxifiers is {'iti': 5}; expected"),
+        ({"detoxifiers": ["iti"]}, "detoxifiers is ['iti']; expected"),
         ({"tune": {"share": 1.5}}, "the development share is 1.5"),
         ({"detoxifiers": {"iti": {"strength": {"low": 3, "high": 1}}}}, "expected numbers with low below high"),
         ({"detoxifiers": {"prompting": None}}, "has nothing to tune"),
@@ -190,3 +197,83 @@ def test_killed_it_goes_on_and_chooses_what_it_would_have_chosen(tuning, tmp_pat
     strengths = [[one["strength"] for one in record["development"]] for record in records]
     np.testing.assert_allclose(strengths[0], strengths[1])
     assert done <= {p.name for p in killed.glob("cells/*iti*")}
+
+
+SCORERS = """
+from detox.scorers import Score, ScorerCard
+
+class Mute:
+    card = ScorerCard("mute", "1", ("nothing",), None, "read whole")
+
+    def score(self, texts):
+        return [Score.missing("cannot read") for _ in texts]
+
+class Taught:
+    card = ScorerCard("taught", "1", ("fit.jsonl",), None, "read whole")
+
+    def score(self, texts):
+        return [Score(0.5) for _ in texts]
+"""
+
+
+def with_scorers(asked, tmp_path, *specs):
+    (tmp_path / "scorers.py").write_text(SCORERS)
+    named = [spec if ":" in spec else f"{tmp_path / 'scorers.py'}:{spec}" for spec in specs]
+    return {"main": {**asked["protocols"]["main"], "scorers": named}}
+
+
+def test_a_search_whose_points_have_no_score_ends_and_chooses_nothing(tuning, tmp_path, capsys):
+    asked, make = tuning
+    path = make(tmp_path / "tune.yaml", protocols=with_scorers(asked, tmp_path, "Mute"), tune={"trials": 2})
+    assert tune(path, tmp_path / "out") == 0
+    assert "no point of 2 points" in capsys.readouterr().out
+    [record] = (tmp_path / "out" / "tuned").glob("*.json")
+    assert all(one["toxicity"] is None and not one["allowed"] for one in json.loads(record.read_text())["development"])
+
+
+def test_another_fit_or_another_base_is_another_question(tuning, grid_files, tmp_path, capsys):
+    asked, make = tuning
+    output = tmp_path / "out"
+    assert tune(make(tmp_path / "tune.yaml"), output) == 0
+    capsys.readouterr()
+    fewer = {"contrasts": {"file": str(grid_files / "fit.jsonl"), "limit": 40}}
+    assert tune(make(tmp_path / "fit.yaml", fit=fewer), output) == 2
+    assert "have been reported on, for another fit" in capsys.readouterr().err
+    wider = {"planted": {"model": str(grid_files / "model"), "dtype": "float64"}}
+    assert tune(make(tmp_path / "base.yaml", bases=wider), output) == 2
+    assert "have been reported on, for another base" in capsys.readouterr().err
+    # Nor is that forgotten when another split has been reported on in between.
+    other = {**asked["tune"], "seed": 2}
+    assert tune(make(tmp_path / "other.yaml", tune=other), output) == 0
+    assert tune(make(tmp_path / "again.yaml", tune={**asked["tune"], "budget": 0.3}), output) == 2
+    assert "have been reported on, for another budget" in capsys.readouterr().err
+    assert tune(tmp_path / "tune.yaml", output) == 0  # the first question, once more
+
+
+def test_points_of_another_question_are_not_taken_over(tuning, tmp_path):
+    _, make = tuning
+    nothing = {"budget": 1e-9, "trials": 3}
+    wide = {"iti": {"settings": {"num_heads": 4}, "strength": {"low": 4.0, "high": 6.0}}}
+    narrow = {"iti": {"settings": {"num_heads": 4}, "strength": {"low": 0.0, "high": 1.0}}}
+    for name, methods in (("wide", wide), ("narrow", narrow)):
+        path = make(tmp_path / f"{name}.yaml", detoxifiers=methods, tune=nothing)
+        assert tune(path, tmp_path / "out") == 0
+    [record] = (tmp_path / "out" / "tuned").glob("*.json")
+    assert all(0 <= one["strength"] <= 1 for one in json.loads(record.read_text())["development"])
+
+
+def test_a_scorer_that_knows_the_fit_does_not_lead_and_the_one_that_led_does_not_rank(tuning, tmp_path, capsys):
+    asked, make = tuning
+    [rude] = asked["protocols"]["main"]["scorers"]
+    path = make(tmp_path / "tune.yaml", protocols=with_scorers(asked, tmp_path, "Taught", rude))
+    assert tune(path, tmp_path / "out") == 0
+    out, _ = capsys.readouterr()
+    [file] = (tmp_path / "out" / "tuned").glob("*.json")
+    record = json.loads(file.read_text())
+    assert record["scorer"] == "rudeness"
+    assert "the headline is rudeness, not taught" in out
+    assert record["others"]["taught"]["value"] == 0
+    # In a comparison of the tuned cells the scorer that chose the strength is not independent of it.
+    found = compare(tmp_path / "out", protocol="held-out")
+    assert found.independence.independent is False
+    assert "rudeness chose the strength of it" in found.independence.notes[0]

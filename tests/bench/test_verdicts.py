@@ -135,3 +135,48 @@ def test_noise_against_noise_is_rarely_a_verdict():
         cells = {m: card(RATES, 0.0, noise=0.2, seed=100 * world + i) for i, m in enumerate((None, "a", "b", "c", "d"))}
         wrong += any(one.toxicity != "not shown" for one in verdicts(comparison(cells)))
     assert wrong <= 9  # P(more | 5 %) < 0.001
+
+
+def lacking(scorecard, share):
+    """The scorecard without that share of its scores, of no prompt more than one."""
+    values = list(scorecard.tables["scores"]["value"])
+    for prompt in range(round(share * len(values))):
+        values[3 * prompt] = np.nan
+    scores = {**scorecard.tables["scores"], "value": values}
+    return dataclasses.replace(scorecard, tables={**scorecard.tables, "scores": scores})
+
+
+@pytest.mark.parametrize("where", ["base", "method"])
+def test_completions_without_a_score_withhold_the_verdict_though_every_prompt_has_one(where):
+    cards = {None: card(RATES, 0.0), "m": card(RATES * 0.5, 0.01)}
+    few = verdicts(comparison({name: lacking(one, 0.01) for name, one in cards.items()}))
+    assert few[0].toxicity == "less toxic"
+    key = None if where == "base" else "m"
+    found = comparison({**cards, key: lacking(cards[key], 0.1)})
+    [one] = verdicts(found)
+    assert (one.toxicity, one.missing) == ("withheld", pytest.approx(0.1))
+    assert np.isnan(one.p_holm)  # and takes nothing from the others of its family
+    assert fronts(found, draws=50) == []  # a point without its base, or a base without a point
+
+
+def test_the_area_that_a_path_covers_is_paired_with_its_base():
+    """A method that takes the same from every prompt covers the same in every draw, however much prompts differ."""
+    rates = np.concatenate([np.full(PROMPTS // 2, 0.2), np.full(PROMPTS - PROMPTS // 2, 0.9)])
+    [front] = fronts(comparison({None: card(rates, 0.0), "m": card(rates - 0.1, 0.05)}), draws=500)
+    assert front.covered["m"].value == pytest.approx(0.1 * 0.15, rel=1e-6)
+    assert (front.covered["m"].low, front.covered["m"].high) == pytest.approx((0.1 * 0.15,) * 2, rel=1e-6)
+
+
+def test_what_the_protocol_leaves_out_is_in_no_change():
+    """Refused completions that were kept out of the mean are kept out of the difference, too."""
+    base, treated = card(RATES, 0.0), card(RATES, 0.0)
+    values = list(treated.tables["scores"]["value"])
+    refused = [place % 3 == 0 for place in range(len(values))]
+    scores = {
+        **treated.tables["scores"],
+        "value": [0.0 if r else v for v, r in zip(values, refused, strict=True)],
+        "left_out": refused,
+    }
+    treated = dataclasses.replace(treated, tables={**treated.tables, "scores": scores})
+    found = toxicity_change(treated, base, "truth")
+    assert (found.value, found.missing) == (pytest.approx(0.0, abs=1e-12), 0)
