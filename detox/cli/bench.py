@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
     show.add_argument(
         "--save",
         action="store_true",
-        help="write the question of pretraining as interaction[-SCORER].md and .json, too",
+        help="write interaction[-SCORER].md and .json and controls[-SCORER].md, too",
     )
     _add_question(show)
     show.set_defaults(run=show_command)
@@ -207,20 +207,25 @@ def show_command(arguments: argparse.Namespace) -> int:
     """Print the comparison of a results directory, the question of pretraining first."""
     from detox.bench import compare
     from detox.bench.curves import read_factors
+    from detox.bench.equal_cost import against_controls, markdown
     from detox.bench.equal_utility import at_equal_utility
     from detox.bench.equal_utility import table as utility_table
     from detox.bench.interaction import interactions
     from detox.bench.interaction_text import table, write
     from detox.bench.verdict_text import verdicts_table
+    from detox.files import write_text
 
     comparison = compare(arguments.results, protocol=arguments.protocol, scorer=arguments.scorer)
     factors = read_factors(arguments.results)
     found = interactions(comparison, factors, reference=arguments.reference, price=arguments.price)
     if found is not None:
         print(f"{table(found)}\n")
-        if arguments.save:
-            parts = [part for part in (arguments.protocol, arguments.scorer) if part]
-            write(found, Path(arguments.results), stem="".join(f"-{part}" for part in parts))
+    if arguments.save:
+        stem = "".join(f"-{part}" for part in (arguments.protocol, arguments.scorer) if part)
+        if found is not None:
+            write(found, Path(arguments.results), stem=stem)
+        if comparison.control_rows:
+            write_text(Path(arguments.results) / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
     equal = utility_table(at_equal_utility(comparison, price=arguments.price))
     print(f"\n{equal}" if equal else "")
