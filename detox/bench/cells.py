@@ -161,12 +161,10 @@ class Store:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the files of a record are there and their JSON is whole; of the packed tables, that they are there."""
+    """Whether a record can be read, as a comparison will read it: what is named damaged there is measured again here."""
     try:
-        for name in ("cell.json", "scorecard.json"):
-            json.loads((folder / name).read_text(encoding="utf-8"))
-        return (folder / "items.json.gz").is_file()
-    except (OSError, ValueError):
+        return (folder / "cell.json").is_file() and bool(_record(folder))
+    except (DataError, MissingData):
         return False
 
 
@@ -177,6 +175,48 @@ class Record:
     names: dict[str, Any]
     scorecard: Scorecard
     folder: Path
+
+
+def _record(folder: Path) -> Record:
+    """A finished cell.
+
+    Raises:
+        DataError, MissingData: it is damaged, or lacks a file.
+    """
+    path = folder / "cell.json"
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+        card = Scorecard.load(folder)
+        for file, keys, found in (
+            (path, ("base", "method", "strength", "protocol", "seed"), names),
+            (folder / "scorecard.json", ("name", "identity"), card.protocol),
+        ):
+            if absent := [key for key in keys if key not in found]:
+                raise DataError(f"{file}:1: has no {absent[0]}; run the grid again")
+        return Record(names, card, folder)
+    except (DataError, MissingData):
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        line = getattr(error, "lineno", 1)
+        raise DataError(f"{path}:{line}: damaged ({type(error).__name__}); run the grid again") from error
+
+
+def read_summary(directory: str | Path) -> dict[str, Any] | None:
+    """`grid.json` of a results directory: which cells the last grid meant, and its holes. None where no run has ended there.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = Path(directory) / "grid.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found["cells"], list) and isinstance(found["holes"], dict):
+            return dict(found)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}:1: damaged; run the grid again, which writes it anew and measures nothing that is there")
 
 
 def read_records(directory: str | Path) -> list[Record]:
@@ -197,16 +237,9 @@ def sound_records(directory: str | Path) -> tuple[list[Record], dict[str, str]]:
     records, damaged = [], {}
     for path in sorted(root.glob("cells/*/cell.json")):
         try:
-            names = json.loads(path.read_text(encoding="utf-8"))
-            absent = [key for key in ("base", "method", "strength", "protocol", "seed") if key not in names]
-            if absent:
-                raise DataError(f"{path}:1: has no {absent[0]}")
-            records.append(Record(names, Scorecard.load(path.parent), path.parent))
+            records.append(_record(path.parent))
         except (DataError, MissingData) as error:
             damaged[path.parent.name] = str(error)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            line = getattr(error, "lineno", 1)
-            damaged[path.parent.name] = f"{path}:{line}: damaged ({type(error).__name__}); run the grid again"
     if not records:
         raise (
             DataError(next(iter(damaged.values())))

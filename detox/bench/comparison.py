@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from detox.bench.cell_list import NOISE_FLOOR
-from detox.bench.cells import sound_records
+from detox.bench.cells import read_summary, sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
 from detox.bench.toxicity_scores import prompt_scores
@@ -161,11 +160,10 @@ def _from_directory(
     cells = [(record.names, record.scorecard) for record in records]
     holes: dict[str, str] = dict(damaged)
     controls: dict[str, str] = {}
-    summary = root / "grid.json"
+    grid = read_summary(root)
     # Cells of earlier grids stay in the folder, under the names of those grids; the last grid says which are meant, how they are
     # called now, and in which order. One record may be there under two names.
-    if summary.is_file():
-        grid = json.loads(summary.read_text(encoding="utf-8"))
+    if grid is not None:
         holes, controls = {**grid["holes"], **damaged}, grid.get("controls", {})
         by_key = {_key(record.folder.name): record for record in records}
         entries = [{"folder": entry} if isinstance(entry, str) else entry for entry in grid["cells"]]

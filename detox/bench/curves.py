@@ -6,7 +6,6 @@ prompts: its interval says how sure these models' difference is. What other seed
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from detox.bench.cells import read_records
+from detox.bench.cells import read_records, read_summary
 from detox.bench.comparison import Comparison, Row, compare
 from detox.errors import InputError
 
@@ -110,9 +109,7 @@ def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
 
 def read_factors(results: str | Path) -> dict[str, Factors]:
     """Factors of the bases of a results directory, by name; empty where its grid gave them none."""
-    summary = Path(results) / "grid.json"
-    grid = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
-    return dict(grid.get("factors", {}))
+    return dict((read_summary(results) or {}).get("factors", {}))
 
 
 def metric(rows: Iterable[Row], name: str) -> Point:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -94,7 +95,7 @@ class KeptStages:
             if found["format"] != FORMAT or found["key"] != json.loads(json.dumps(key)):
                 return None
             return _measured(found["measured"])
-        except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
+        except (ValueError, EOFError, OSError, KeyError, TypeError, zlib.error) as error:
             self.say(f"{path}: damaged ({type(error).__name__}); the stage is measured again")
             return None
 

@@ -238,14 +238,12 @@ def show_command(arguments: argparse.Namespace) -> int:
 
 def curves_command(arguments: argparse.Namespace) -> int:
     """Draw the curves of a results directory, and print what holds."""
-    import json
-
+    from detox.bench.cells import read_summary
     from detox.bench.grid import CURVES
     from detox.errors import InputError, UnknownName
 
     results = Path(arguments.results)
-    grid = results / "grid.json"
-    kind = json.loads(grid.read_text("utf-8")).get("curves") if grid.is_file() else None
+    kind = (read_summary(results) or {}).get("curves")
     if kind is None:
         raise InputError(f"{results} is not of a grid with `curves: {' | '.join(CURVES)}`; nothing to draw")
     if kind not in CURVES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -155,17 +156,21 @@ class Scorecard:
         """
         folder = Path(directory)
         summary = _read(folder / "scorecard.json")
+        if not isinstance(summary, dict):
+            raise _damaged(folder / "scorecard.json", f"holds {type(summary).__name__}, expected an object")
         if summary.get("format") != FORMAT:
             raise DataError(
                 f"{folder / 'scorecard.json'}: format {summary.get('format')!r}; this version reads {FORMAT}"
             )
         texts = _read(folder / "texts.json.gz") if (folder / "texts.json.gz").is_file() else None
+        items = _read(folder / "items.json.gz")
+        _require_whole(folder, summary, items)
         tables = {
             name: {
                 column: [math.nan if v is None and column in FLOATS else v for v in values]
                 for column, values in table.items()
             }
-            for name, table in _read(folder / "items.json.gz").items()
+            for name, table in items.items()
         }
         metrics = {name: _estimate(values) for name, values in summary["metrics"].items()}
         return Scorecard(
@@ -195,6 +200,31 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+def _require_whole(folder: Path, summary: dict[str, Any], items: Any) -> None:
+    """Refuse a record that lost a part: a key, a table's column or a column's end."""
+    for key in ("protocol", "fingerprint", "metrics", "counts", "receipts", "incidents", "seconds"):
+        if key not in summary:
+            raise _damaged(folder / "scorecard.json", f"has no {key}")
+    ends = ("value", "low", "high", "n", "missing")
+    for name, metric in summary["metrics"].items():
+        if any(end not in metric for end in ends):
+            raise _damaged(folder / "scorecard.json", f"metric {name} lacks one of {', '.join(ends)}")
+    path = folder / "items.json.gz"
+    if not isinstance(items, dict):
+        raise _damaged(path, f"holds {type(items).__name__}, expected tables by name")
+    for name, table in items.items():
+        needed = ("prompt", "sample", "scorer", "value") if name in ("scores", "scores_with_prompt") else ()
+        for column in needed:
+            if column not in table:
+                raise _damaged(path, f"table {name} has no column {column}")
+        if len({len(values) for values in table.values()}) > 1:
+            raise _damaged(path, f"columns of table {name} are of different lengths")
+
+
+def _damaged(path: Path, what: str) -> DataError:
+    return DataError(f"{path}:1: damaged ({what}); remove the folder and measure again")
+
+
 def _estimate(values: dict[str, Any]) -> Estimate:
     value, low, high = (math.nan if values[key] is None else float(values[key]) for key in ("value", "low", "high"))
     return Estimate(value, low, high, int(values["n"]), int(values["missing"]))
@@ -211,5 +241,5 @@ def _read(path: Path) -> Any:
     try:
         raw = path.read_bytes()
         return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}:1: damaged ({error}); remove the folder and measure again") from error
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, str(error)) from error

@@ -245,8 +245,80 @@ def test_a_damaged_record_is_named_and_the_others_are_compared(grid, tmp_path, c
     assert main(["bench", "show", str(output)]) == 0
     shown = capsys.readouterr().out
     assert f"(no record: {cut.parent.name}: {cut}:" in shown
-    assert run(tmp_path / "grid.yaml", output) == 0  # what can be seen to be damaged is measured again
+    assert run(tmp_path / "grid.yaml", output) == 0  # what is damaged is measured again
+    assert "2 cells computed" in capsys.readouterr().err
+    assert not compare(output).holes
+
+
+def damaged_json(change):
+    def damage(path):
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_text(json.dumps(value))
+
+    return damage
+
+
+def damaged_items(change):
+    def damage(path):
+        value = json.loads(gzip.decompress(path.read_bytes()))
+        change(value)
+        path.write_bytes(gzip.compress(json.dumps(value).encode()))
+
+    return damage
+
+
+def flipped(path):
+    raw = bytearray(path.read_bytes())
+    for place in range(20, len(raw) - 8, 7):
+        raw[place] ^= 0xFF
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    {
+        "a list": ("scorecard.json", lambda path: path.write_text("[]")),
+        "no metrics": ("scorecard.json", damaged_json(lambda card: card.pop("metrics"))),
+        "no identity": ("scorecard.json", damaged_json(lambda card: card["protocol"].pop("identity"))),
+        "half a metric": ("scorecard.json", damaged_json(lambda card: next(iter(card["metrics"].values())).pop("low"))),
+        "no names": ("cell.json", lambda path: path.write_text("[]")),
+        "no column": ("items.json.gz", damaged_items(lambda tables: tables["scores"].pop("value"))),
+        "a short column": ("items.json.gz", damaged_items(lambda tables: tables["scores"]["value"].pop())),
+        "flipped bits": ("items.json.gz", flipped),
+        "none": ("items.json.gz", lambda path: path.unlink()),
+    }.values(),
+)
+def test_however_a_record_is_damaged_it_is_one_line_and_measured_again(grid, tmp_path, capsys, file, damage):
+    _, write = grid
+    output = tmp_path / "results"
+    asked = write(tmp_path / "grid.yaml", detoxifiers={"prompting": None})
+    assert run(asked, output) == 0
+    [cell] = output.glob("cells/*prompting*")
+    damage(cell / file)
+    [reason] = compare(output).holes.values()
+    assert file in reason
+    assert "\n" not in reason
+    capsys.readouterr()
+    assert run(asked, output) == 0
     assert "1 cells computed" in capsys.readouterr().err
+    assert not compare(output).holes
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cells": 1, "holes": []}'])
+def test_a_damaged_list_of_cells_is_one_line_and_written_anew(grid, tmp_path, capsys, text):
+    _, write = grid
+    output = tmp_path / "results"
+    asked = write(tmp_path / "grid.yaml", detoxifiers={"prompting": None})
+    assert run(asked, output) == 0
+    (output / "grid.json").write_text(text)
+    for command in (["bench", "show"], ["bench", "curves"], ["report"]):
+        assert main([*command, str(output)]) == 2
+        err = capsys.readouterr().err
+        assert "grid.json:1: damaged; run the grid again" in err
+        assert "Traceback" not in err
+    assert run(asked, output) == 0
+    assert main(["bench", "show", str(output)]) == 0
 
 
 def test_results_that_cannot_be_written_are_said_before_any_work(grid, tmp_path, calls):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.cell_list import NOISE_FLOOR
+from detox.bench.cells import read_summary
 from detox.bench.comparison import Comparison, Row, compare
 from detox.errors import DataError, InputError, MissingData
 
@@ -92,7 +93,7 @@ def read_results(directory: str | Path, *, protocol: str | None = None) -> Resul
             f"{root} is no results directory: it holds no cells/; give the --output_dir of `detox bench run`"
         )
     comparison = compare(root, protocol=protocol)
-    grid = _json(root / "grid.json") if (root / "grid.json").is_file() else {}
+    grid = read_summary(root) or {}
     folders: dict[Names, str] = {}
     cells: dict[Names, dict[str, Any]] = {}
     renamed = {
