@@ -132,6 +132,11 @@ def compare(
         named = dict(source) if isinstance(source, Mapping) else {str(i): card for i, card in enumerate(source)}
         if not named:
             raise InputError("nothing to compare: got no scorecards")
+        for name, card in named.items():
+            if not isinstance(card, Scorecard):
+                raise InputError(
+                    f"cannot compare {name!r}: got {card!r}, expected a Scorecard, or one results directory"
+                )
         first = next(iter(named))
         cells = [({"base": first, "method": n if n != first else None, "strength": None, "protocol": c.protocol["name"], "seed": 0}, c)
                  for n, c in named.items()]  # fmt: skip
@@ -175,7 +180,25 @@ def _from_directory(
     cells = [(name, card) for name, card in cells if protocol in (None, name["protocol"])]
     if not cells:
         raise InputError(f"{root} holds no cell of protocol {protocol!r}; it holds {', '.join(names) or 'none'}")
+    if grid is None:
+        _require_one_of_each_name(root, [name for name, _ in cells])
     return cells, holes, controls
+
+
+def _require_one_of_each_name(root: Path, cells: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse cells of several grids that no list tells apart: a method would be held against another base of the same name."""
+    bases: dict[str, Any] = {}
+    known: set[tuple[Any, ...]] = set()
+    for cell in cells:
+        key = tuple(cell[part] for part in ("base", "method", "strength", "protocol", "seed"))
+        base = (cell.get("identity") or {}).get("base")
+        if key in known or bases.setdefault(cell["base"], base) != base:
+            what = f"{cell['base']}, {cell['method'] or 'without method'}"
+            raise InputError(
+                f"{root} holds records of several grids under one name ({what}), and no grid.json says which is meant; run one grid "
+                "to its end there, or give each its own --output_dir"
+            )
+        known.add(key)
 
 
 def _key(folder: str) -> str:

@@ -13,6 +13,7 @@ from detox.bench.bases import Base, Progress
 from detox.bench.cell_list import wanted
 from detox.bench.cells import Cell, Store, base_identity, sole_runner
 from detox.bench.grid import Grid
+from detox.bench.stage_store import kept_texts
 from detox.bench.workers import fifths
 from detox.files import require_writable, write_json
 
@@ -66,6 +67,8 @@ def run_grid(
         if before is not None:
             before()
         outcome = run_bases(grid, store, grid.bases, say=say, keep_texts=keep_texts)
+        if not keep_texts and (left := kept_texts(store.directory)):
+            say(f"{left} files with texts that earlier runs kept are still there: cells/*/texts.json.gz and stages/")
         if outcome.computed + outcome.reused:  # else an earlier run's list stays, which has cells to compare
             # The names of this grid: a cell that is used again may lie in a folder, and hold a record, of earlier ones.
             cells = [{"folder": cell.folder, **cell.names()} for cell in outcome.cells]

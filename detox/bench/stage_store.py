@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.cells import digest
+from detox.evaluation.stage_table import STAGES
 from detox.evaluation.stages import Measured, Summary
 from detox.files import write_bytes
 from detox.models import Completion
@@ -70,10 +71,13 @@ class KeptStages:
         self._new[path] = (key, measured)
 
     def commit(self) -> None:
-        """Write what was measured; without texts, what an earlier run kept of them goes away."""
+        """Write what was measured; without texts, what an earlier run kept of these completions goes away."""
+        if not self.keep_texts:
+            for path, known in self._known.items():
+                if known is not None and known.completions is not None:
+                    path.unlink(missing_ok=True)
         for path, (key, measured) in self._new.items():
             if measured.completions is not None and not self.keep_texts:
-                path.unlink(missing_ok=True)
                 continue
             # NaN is what it is here: nothing else reads these files, and null would not come back as a number.
             text = json.dumps({"format": FORMAT, "key": key, "measured": _plain(measured)}, separators=(",", ":"))
@@ -101,6 +105,13 @@ class KeptStages:
 
     def _path(self, stage: str, key: Mapping[str, Any]) -> Path:
         return self.directory / f"{stage}--{digest(key)}.json.gz"
+
+
+def kept_texts(results: Path) -> int:
+    """How many files of a results directory hold what models wrote."""
+    writing = {stage.reads for stage in STAGES if stage.reads}
+    stages = [path for name in writing for path in results.glob(f"stages/{name}--*.json.gz")]
+    return len(stages) + len(list(results.glob("cells/*/texts.json.gz")))
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

@@ -86,8 +86,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     print(f"detox bench run {arguments.grid}", flush=True)
     from detox.bench import read_grid
     from detox.bench.scorers import scorer_maker
+    from detox.errors import InputError
     from detox.files import require_writable
 
+    if arguments.workers < 1:
+        raise InputError(f"workers is {arguments.workers}; expected at least 1")
     output = Path(arguments.output_dir or Path("benchmarks") / "results" / Path(arguments.grid).stem)
     require_writable(output)
     grid = read_grid(arguments.grid, make_scorer=scorer_maker(output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import shutil
 
 import pytest
 
@@ -13,6 +14,7 @@ from detox.bench.cells import read_records
 from detox.bench.stage_store import KeptStages
 from detox.cli import main
 from detox.data import write_jsonl
+from detox.errors import InputError
 from detox.evaluation import evaluate, toxicity, utility
 from detox.evaluation.harness import evaluate_kept
 
@@ -327,3 +329,44 @@ def test_results_that_cannot_be_written_are_said_before_any_work(grid, tmp_path,
     (tmp_path / "file").write_text("in the way")
     assert run(path, tmp_path / "file" / "results") == 2
     assert calls["generate"] == 0
+
+
+def test_bases_of_one_name_are_told_apart_by_the_list_of_cells_alone(grid, grid_files, tmp_path):
+    """Killed runs write no list: then a method is held against no other base of the same name."""
+    _, write = grid
+    output = tmp_path / "results"
+    methods = {"prompting": None}
+    assert run(write(tmp_path / "grid.yaml", detoxifiers=methods), output) == 0
+    wider = {"planted": {"model": str(grid_files / "model"), "dtype": "float64"}}
+    assert run(write(tmp_path / "wider.yaml", detoxifiers=methods, bases=wider), output) == 0
+    assert len(compare(output).rows) == 2
+    (output / "grid.json").unlink()
+    with pytest.raises(InputError, match="several grids under one name"):
+        compare(output)
+
+
+def test_texts_of_earlier_runs_are_dropped_where_they_are_read_and_said_where_not(grid, tmp_path, capsys):
+    _, write = grid
+    output = tmp_path / "results"
+    methods = {"prompting": None}
+    asked = write(tmp_path / "grid.yaml", detoxifiers=methods)
+    assert run(asked, output) == 0
+    assert run(asked, output, "--drop_texts") == 0
+    assert "4 files with texts that earlier runs kept are still there" in capsys.readouterr().err
+    for cell in output.glob("cells/*"):
+        shutil.rmtree(cell)
+    assert run(asked, output, "--drop_texts") == 0  # from the stages, which are read for the last time
+    assert "still there" not in capsys.readouterr().err
+    assert not [*output.glob("cells/*/texts.json.gz"), *output.glob("stages/generate--*")]
+
+
+@pytest.mark.parametrize("source", [["x"], [1], {"a": None}])
+def test_only_scorecards_are_compared(source):
+    with pytest.raises(InputError, match="expected a Scorecard"):
+        compare(source)
+
+
+def test_no_worker_is_refused(grid, tmp_path, capsys):
+    _, write = grid
+    assert run(write(tmp_path / "grid.yaml"), tmp_path / "out", "--workers", "0") == 2
+    assert "workers is 0; expected at least 1" in capsys.readouterr().err
