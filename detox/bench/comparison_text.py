@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from csv import writer as csv_writer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.statistics import Estimate
@@ -101,8 +102,18 @@ def csv(comparison: Comparison) -> str:
         ]
         cells = [_plain(value) for e in estimates for value in ((e.value, e.low, e.high) if e else (math.nan,) * 3)]
         strength = "" if row.strength is None else f"{row.strength:g}"
-        writer.writerow([row.base, row.method or "", strength, row.protocol, row.seed, *cells])
+        names = [harmless(name) for name in (row.base, row.method or "", strength, row.protocol)]
+        writer.writerow([*names, row.seed, *cells])
     return out.getvalue()
+
+
+# What a spreadsheet would take for a formula.
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
+
+
+def harmless(value: Any) -> Any:
+    """A value of a CSV file; text that a spreadsheet would run has an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def show(estimate: Estimate | None, *, signed: bool = False, interval: bool = True) -> str:

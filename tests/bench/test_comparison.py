@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from detox import ITI, compare, evaluate
+from detox.bench.comparison_text import harmless
 from detox.data.fit_sources import FitSources, Guide
 from detox.errors import InputError, MissingData, UnknownName
 from tests.conftest import REPOSITORY
@@ -78,3 +79,14 @@ def test_another_scorer_may_be_the_headline():
     assert row.toxicity == row.scorecard.metrics["toxicity/profanity/mean"]
     with pytest.raises(UnknownName, match="scorer of these records 'profanty'; did you mean 'profanity'"):
         compare(records, scorer="profanty")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    {
+        "formula": ("=1+1", "'=1+1"), "command": ("+cmd|x", "'+cmd|x"), "minus": ("-a", "'-a"), "at": ("@x", "'@x"),
+        "tab": ("\t=1", "'\t=1"), "a name": ("iti @ 2", "iti @ 2"), "a number": (-0.5, -0.5),
+    }.values(),
+)  # fmt: skip
+def test_what_a_spreadsheet_would_run_is_text(text, written):
+    assert harmless(text) == written

@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from detox.bench.comparison_text import harmless
 from detox.bench.report.cell_marks import fixed, interval, named, percent, signed, verdict
 from detox.bench.report.escaping import made_visible
 
 _CE = "clean/cross_entropy"
-# What a spreadsheet would take for a formula.
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 
 def tidy_csv(data: Mapping[str, Any]) -> str:
@@ -38,12 +37,8 @@ def tidy_csv(data: Mapping[str, Any]) -> str:
             change = cell["changes"].get(metric, {"estimate": [None] * 5, "paired": None})
             paired = "" if change["paired"] is None else str(change["paired"]).lower()
             line = [*names, metric, *value, *change["estimate"][:3], paired]
-            writer.writerow(["" if v is None else _harmless(v) for v in line])
+            writer.writerow(["" if v is None else harmless(v) for v in line])
     return out.getvalue()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def headline_rows(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
