@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def compare(lm: LanguageModel, other: LanguageModel, rows: Sequence[Sequence[int
         largest_logit=largest,
         bound=BOUNDS[dtype] * max(1.0, largest),
         effect=effect,
-        greedy_agreement=_greedy_agreement(lm, other, rows),
+        # A model of NaN is refused as a writer: nothing of it agrees.
+        greedy_agreement=_greedy_agreement(lm, other, rows) if math.isfinite(highest) else 0.0,
     )
 
 
