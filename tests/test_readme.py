@@ -77,10 +77,8 @@ def test_there_are_tables_of_the_demo_and_of_real_text():
 @pytest.mark.parametrize(("folder", "table"), TABLES, ids=[folder for folder, _ in TABLES])
 def test_every_number_is_in_the_record(folder, table):
     comparison = compare(REPOSITORY / folder)
-    lines = {
-        (row.base, row.method_label): text
-        for row, text in zip(comparison.rows, comparison.table().splitlines()[2:], strict=False)
-    }
+    shown = [line for line in comparison.table().splitlines()[2:] if "base (A/A)" not in line]
+    lines = {(row.base, row.method_label): text for row, text in zip(comparison.rows, shown, strict=False)}
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
     assert len(rows) > 3
     for base, method, *cells in rows:
