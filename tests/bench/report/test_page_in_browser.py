@@ -133,7 +133,7 @@ def test_figures_say_their_values_to_mouse_and_keyboard(opened):
     page = opened()
     picture = page.locator("#pareto-plot svg")
     marks = picture.locator(".mark")
-    assert marks.count() == 48  # controls are not shown at first
+    assert marks.count() == 52  # four bases with 13 cells each; controls are not shown at first
     read = page.locator("#pareto-read")
     marks.nth(10).hover(force=True)
     assert "toxicity" in read.text_content()
@@ -158,16 +158,16 @@ def test_figures_say_their_values_to_mouse_and_keyboard(opened):
 def test_bases_and_methods_are_chosen_for_tables_and_figures_alike(opened):
     page = opened()
     rows = page.locator("#results tbody tr:visible")
-    assert rows.count() == 48
+    assert rows.count() == 52
     page.locator("#filter input[value='toxic-mix']").uncheck()
-    assert rows.count() == 36
-    assert page.locator("#pareto-plot .mark").count() == 36
+    assert rows.count() == 39
+    assert page.locator("#pareto-plot .mark").count() == 39
     page.locator("#filter input[value='iti (random)']").check()
-    assert page.locator("#pareto-plot .mark").count() == 36  # this control was measured on the base that is off
+    assert page.locator("#pareto-plot .mark").count() == 39  # this control was measured on the base that is off
     page.locator("#filter button", has_text="None").click()
     assert page.locator("#pareto-plot .mark").count() == 0
     page.locator("#filter button", has_text="All").click()
-    assert page.locator("#pareto-plot .mark").count() == 60
+    assert page.locator("#pareto-plot .mark").count() == 64
     page.locator("#pareto-y").select_option("recognition/auc")
     assert "recognition/auc" in page.locator("#pareto-plot svg").text_content()
 
@@ -243,7 +243,7 @@ def test_paper_has_no_folds_and_no_texts(opened):
 def test_without_scripts_all_tables_are_there(browser, pages):
     page = browser.new_page(java_script_enabled=False)
     page.goto(pages["demo"].as_uri())
-    assert page.locator("#results tbody tr").count() == 48
+    assert page.locator("#results tbody tr").count() == 52
     assert page.locator("noscript").count() == 1
     page.close()
 
@@ -252,9 +252,12 @@ def test_the_data_is_what_the_records_hold(opened, pages):
     page = opened()
     data = json.loads(page.locator("#data").text_content())
     comparison = read_results(REPOSITORY / "benchmarks" / "results" / "demo").comparison
-    for row, cell in zip(comparison.rows, data["cells"], strict=False):
-        assert (row.base, row.method, row.strength) == (cell["base"], cell["method"], cell["strength"])
+    shown = {(cell["base"], cell["method"], cell["strength"]): cell for cell in data["cells"]}
+    assert len(comparison.rows) == 48
+    for row in (*comparison.rows, *comparison.noise_floor, *comparison.control_rows):
+        cell = shown.pop((row.base, row.method, row.strength))
         assert cell["toxicity"][0] == pytest.approx(row.toxicity.value, rel=1e-3)
+    assert shown == {}
 
 
 # Contrast of every text with what is behind it, and what it is.
