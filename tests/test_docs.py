@@ -66,9 +66,10 @@ def test_every_line_is_in_the_record(name, folder, table):
                 "" if against is None else shown_as(against[name], "+") for name in ("toxicity", "cross_entropy")
             ]
     else:
-        tables = [REPOSITORY / folder / name for name in ("curves.md", "controls.md")]
-        tables += sorted((REPOSITORY / folder).glob("interaction*.md"))
-        recorded = [line for path in tables if path.is_file() for line in path.read_text().splitlines()]
+        tables = [
+            path for kind in ("curves", "controls", "interaction") for path in (REPOSITORY / folder).glob(f"{kind}*.md")
+        ]
+        recorded = [line for path in tables for line in path.read_text().splitlines()]
         assert set(lines) <= set(recorded)
 
 

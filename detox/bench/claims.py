@@ -1,7 +1,8 @@
 """What the papers claim, asked of a grid's records: each claim with its difference, its interval, its seeds and a verdict.
 
 A claim holds, or its opposite does, only where the 95 % interval over prompts (or texts) lies on one side of zero and every seed
-agrees; otherwise it is not shown. Where what it rests on fails - toxicity that cannot be told apart in a model's states, a base that
+agrees; otherwise it is not shown. Where more than 2 % of the completions of a cell have no score, it is withheld. Where what it rests
+on fails - toxicity that cannot be told apart in a model's states, strengths too far from a price, a base that
 did not become toxic - it is untestable at this size, which is not a refutation.
 """
 
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from detox.bench.comparison import Row
+from detox.bench.cost_paths import NEAR
 from detox.bench.curves import Curves, metric, toxicity
 from detox.bench.differences import (
     Difference,
+    Matched,
     at_price,
     auc_difference,
     reply_difference,
@@ -55,7 +58,9 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """Holds, opposite, not shown, or untestable at this size."""
+        """Holds, opposite, not shown, withheld, or untestable at this size."""
+        if self.difference is not None and self.difference.withheld:
+            return f"withheld ({self.difference.missing:.1%} without a score)"
         if self.untestable is not None or self.difference is None:
             return f"untestable at this size ({self.untestable or 'not measured'})"
         sign = self.difference.sign()
@@ -65,7 +70,9 @@ class Claim:
         """As JSON."""
         values = None
         if self.difference is not None:
-            values = jsonable({**asdict(self.difference.estimate), "by_seed": list(self.difference.by_seed)})
+            found = self.difference
+            by_seed, missing = list(found.by_seed), {"share_missing": found.missing} if found.missing else {}
+            values = jsonable({**asdict(found.estimate), "by_seed": by_seed, **missing})
         notes = {"notes": jsonable(dict(self.notes))} if self.notes else {}
         return {"claim": self.name, "expected": self.expected, "difference": values, "verdict": self.verdict, **notes}
 
@@ -97,6 +104,8 @@ def slung_claims(curves: Curves) -> list[Claim]:
         became_toxic = toxicity_difference(rows("full"), rows("clean"), curves.headline)
         claims.append(Claim(f"full writes more toxicity than clean{when}", 1, became_toxic))
         no_gap = None if became_toxic.sign() == 1 else "the full arm is not more toxic than the clean one"
+        if became_toxic.withheld:
+            no_gap = "whether the full arm is more toxic than the clean one is withheld"
         for arm in (arm for arm in ("masked", "unlikelihood", "filtered") if rows(arm)):
             change = toxicity_difference(rows(arm), rows("full"), curves.headline)
             claims.append(Claim(f"{arm} writes less toxicity than full{when}", -1, change, no_gap))
@@ -185,18 +194,20 @@ def _price_claims(curves: Curves, method: str, shares: Sequence[float]) -> list[
         for share in shares[1:]:
             cost, unread = f"for at most {price:g} nats", _unread(curves, method, share)
             here, start = found[share], found[shares[0]]
+            far = unread or _far(price, here, start)
             name = f"{method} ends lower at share {share:g} than at {shares[0]:g}, {cost}"
-            claims.append(_matched(name, -1, here.toxicity, start.toxicity, unread))
+            claims.append(_matched(name, -1, here.toxicity, start.toxicity, far))
             if share not in toxic:
                 continue
             taken = here.reduction
-            missed = unread or (None if taken else NOT_MEASURED)
+            missed = unread or _far(price, here) or (None if taken else NOT_MEASURED)
             claims.append(Claim(f"{method} takes toxicity away at share {share:g}, {cost}", 1, taken, missed))
             if share > toxic[0]:
-                nothing = None if taken is None or taken.sign() == 1 else "it takes nothing away there"
-                first = found[toxic[0]].reduction
+                unsaid = taken is None or taken.withheld  # which the claim then says itself
+                nothing = None if unsaid or (taken and taken.sign() == 1) else "it takes nothing away there"
+                first = found[toxic[0]]
                 name = f"{method} takes away a larger part at share {share:g} than at {toxic[0]:g}, {cost}"
-                claims.append(_matched(name, 1, taken, first, unread or nothing))
+                claims.append(_matched(name, 1, taken, first.reduction, unread or _far(price, here, first) or nothing))
     return claims
 
 
@@ -204,6 +215,12 @@ def _unread(curves: Curves, method: str, share: float) -> str | None:
     """Why a claim of separable toxicity cannot be asked of this share; None where it can."""
     best = [curves.probes.get((row.base, method), math.nan) for row in curves.rows(share=share)]
     return f"a base has no head above held-out AUC {TESTABLE_AUC}" if any(one < TESTABLE_AUC for one in best) else None
+
+
+def _far(price: float, *sides: Matched) -> str | None:
+    """Why nothing can be said of a price: a straight line from the base to the next strength tells little of what lies between."""
+    crossing = max(side.crossing for side in sides)
+    return f"no strength near the price (next +{crossing:.2f})" if crossing > NEAR * price else None
 
 
 def _matched(name: str, expected: int, a: Difference | None, b: Difference | None, untestable: str | None) -> Claim:
@@ -226,4 +243,4 @@ def _minus(a: Difference, b: Difference) -> Difference:
     )
     n = min(a.estimate.n, b.estimate.n)
     seeds = tuple(x - y for x, y in zip(a.by_seed, b.by_seed, strict=True))
-    return Difference(Estimate(a.estimate.value - b.estimate.value, low, high, n), seeds)
+    return Difference(Estimate(a.estimate.value - b.estimate.value, low, high, n), seeds, max(a.missing, b.missing))

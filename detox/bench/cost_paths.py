@@ -14,6 +14,9 @@ from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
 from detox.statistics import Floats, bootstrap_weights
 
+NEAR = 4.0
+"""Largest cost of the strength at which a path crosses a price, in prices; beyond it a straight line says nothing of what lies between."""
+
 
 @dataclass(frozen=True)
 class CostPath:

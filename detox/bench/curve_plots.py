@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detox.bench.claims import MEASURABLE, PRICES
+from detox.bench.cost_paths import NEAR
 from detox.bench.curves import Curves, Point, metric, point, toxicity
 from detox.bench.differences import at_price
 from detox.bench.plots import COLOURS, save_figure
@@ -89,11 +90,15 @@ def draw_toxic_mix(curves: Curves, path: Path) -> None:
     price = PRICES[len(PRICES) // 2]
     toxic = [share for share in shares if min(toxicity(curves.rows(share=share)).values) >= MEASURABLE]
     for name in (one for one in curves.methods() if len(curves.strengths(one)) > 1):
-        taken = [(share, at_price(curves, name, price, share=share).reduction) for share in toxic]
-        points = [(share, point(found.by_seed)) for share, found in taken if found is not None]
+        taken = [(share, at_price(curves, name, price, share=share)) for share in toxic]
+        points = [
+            (share, point(found.reduction.by_seed))
+            for share, found in taken
+            if found.reduction is not None and not found.reduction.withheld and found.crossing <= NEAR * price
+        ]  # what no claim may be made of is not drawn
         if points:
             _line(panels[1], points, name, colours[name])
-    panels[1].set_ylabel(f"part of the toxicity taken, for <= {price:g} nats")
+    panels[1].set_ylabel(f"part of toxicity taken, for <= {price:g} nats")
     panels[1].axhline(0, color="grey", linewidth=0.8)
     _heads(panels[2], curves, shares)
     bare = [(share, curves.rows(share=share)) for share in shares]
@@ -118,12 +123,18 @@ def draw_toxic_mix(curves: Curves, path: Path) -> None:
     lines, labels = (
         a + b for a, b in zip(*(one.get_legend_handles_labels() for one in (panels[3], costs)), strict=True)
     )
-    panels[3].legend(lines, labels, fontsize=7, frameon=False)
+    _legend(panels[3], lines, labels)
     for axes in panels:
         axes.set_xlabel("toxic share of the training tokens")
         if axes not in panels[2:]:
-            axes.legend(fontsize=7, frameon=False)
+            _legend(axes, *axes.get_legend_handles_labels())
     finish(panels, path)
+
+
+def _legend(axes: Any, lines: Sequence[Any], labels: Sequence[str]) -> None:
+    """Above the panel, where no line can pass behind it."""
+    columns = 3 if len(labels) > 6 else 2
+    axes.legend(lines, labels, fontsize=6, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(-0.05, 1.0))
 
 
 def _heads(axes: Any, curves: Curves, shares: Sequence[float]) -> None:
@@ -138,7 +149,7 @@ def _heads(axes: Any, curves: Curves, shares: Sequence[float]) -> None:
         axes.violinplot(
             [values for _, values in found], positions=[share for share, _ in found], widths=0.03, showmedians=True
         )
-    axes.set_ylabel("held-out accuracy of head probes (all heads, all seeds)")
+    axes.set_ylabel("held-out accuracy of probes, all heads and seeds")
 
 
 def panels_of(count: int) -> list[Any]:

@@ -87,7 +87,7 @@ def _agrees(factors: Factors, fixed: Factors) -> bool:
     return all(name in factors and factors[name] == value for name, value in fixed.items())
 
 
-def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
+def read_curves(results: str | Path, *, protocol: str | None = None, scorer: str | None = None) -> Curves:
     """The curves of a results directory.
 
     Raises:
@@ -95,7 +95,7 @@ def read_curves(results: str | Path, *, protocol: str | None = None) -> Curves:
         MissingData, DataError: see `compare`.
     """
     root = Path(results)
-    comparison = compare(root, protocol=protocol)
+    comparison = compare(root, protocol=protocol, scorer=scorer)
     factors = read_factors(root)
     if not factors:
         raise InputError(f"{root}: the bases of this grid have no factors; curves need bases under `for: {{...}}`")

@@ -17,7 +17,15 @@ from detox.bench.comparison import Row
 from detox.bench.curves import Curves
 from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
-from detox.statistics import Estimate, Floats, bootstrap_weights, first_crossing, mean_estimate, weighted_aucs
+from detox.statistics import (
+    MISSING_LIMIT,
+    Estimate,
+    Floats,
+    bootstrap_weights,
+    first_crossing,
+    mean_estimate,
+    weighted_aucs,
+)
 
 
 @dataclass(frozen=True)
@@ -27,17 +35,27 @@ class Difference:
     Attributes:
         estimate: mean over seeds, with its 95 % interval over prompts or items.
         by_seed: the difference of each seed.
+        missing: largest share, over the cells it was read from, of the completions without a score, or, over seeds, of the prompts
+            (texts) that one side lacks; 0 where nothing is scored.
     """
 
     estimate: Estimate
     by_seed: tuple[float, ...]
+    missing: float = 0.0
 
     def sign(self) -> int:
-        """1 or -1 where the interval is on one side of zero and so is every seed; 0 where they leave it open."""
+        """1 or -1 where the interval is on one side of zero and so is every seed; 0 where they leave it open or too much is missing."""
         value = self.estimate
-        if not value.excludes_zero or not all(seed * value.value > 0 for seed in self.by_seed):  # nor where one is NaN
+        if (
+            self.withheld or not value.excludes_zero or not all(seed * value.value > 0 for seed in self.by_seed)
+        ):  # nor where one is NaN
             return 0
         return 1 if value.value > 0 else -1
+
+    @property
+    def withheld(self) -> bool:
+        """Whether nothing may be said of it: more is missing than `MISSING_LIMIT`."""
+        return self.missing > MISSING_LIMIT
 
 
 def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: str) -> Difference:
@@ -53,16 +71,16 @@ def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: 
             for a, b in zip(treated, control, strict=True)
         ]
     )
-    return of_changes(changes)
+    return of_changes(changes, missing=max(row.scorecard.share_without_score(scorer) for row in (*treated, *control)))
 
 
-def of_changes(changes: Floats) -> Difference:
-    """The difference of (seeds, prompts) changes; NaN is what one side lacks."""
+def of_changes(changes: Floats, *, missing: float = 0.0) -> Difference:
+    """The difference of (seeds, prompts) changes; NaN is what one side lacks, `missing` what else is known to be."""
     by_prompt, by_seed = (
         [float(np.mean(one[~np.isnan(one)])) if not np.isnan(one).all() else math.nan for one in side]
         for side in (changes.T, changes)
     )
-    return Difference(mean_estimate(by_prompt), tuple(by_seed))
+    return Difference(mean_estimate(by_prompt), tuple(by_seed), max(missing, float(np.isnan(changes).mean(1).max())))
 
 
 def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:
@@ -140,11 +158,13 @@ class Matched:
             the last strength where all of them cost less.
         reduction: 1 - toxicity / the base's own toxicity: 0 is nothing, 1 everything; None where a base has none.
         reached: seeds whose path crosses it; of the others more might be had for the price, which is never extrapolated.
+        crossing: largest cost among the strengths at which paths cross it, nats per token; 0 where none does.
     """
 
     toxicity: Difference | None
     reduction: Difference | None
     reached: int
+    crossing: float = 0.0
 
 
 def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched:
@@ -156,36 +176,49 @@ def at_price(curves: Curves, method: str, price: float, **fixed: Any) -> Matched
         price: nats per token, above 0.
         **fixed: factors of the bases.
     """
-    scorer, levels, bases, reached = curves.headline, [], [], 0
+    scorer, levels, bases, reached, missing, crossing = curves.headline, [], [], 0, 0.0, 0.0
     for base in curves.rows(**fixed):
         path = [row for row in curves.comparison.rows if row.method == method and row.base == base.base]
         found = _within(base, sorted(path, key=lambda row: row.strength or 0.0), price, scorer)
         if found is not None:
-            levels.append(found[0])
-            reached += found[1]
+            levels.append(found.toxicity)
+            reached += found.crossing > 0
+            crossing = max(crossing, found.crossing)
+            missing = max(missing, *(row.scorecard.share_without_score(scorer) for row in found.read))
             bases.append(prompt_scores(base.scorecard, scorer))
     if not levels:
         return Matched(None, None, 0)
-    level = _resampled(levels, bases, lambda level, base: level)
+    level = _resampled(levels, bases, lambda level, base: level, missing)
     if not all(base.any() for base in bases):
-        return Matched(level, None, reached)
-    return Matched(level, _resampled(levels, bases, lambda level, base: 1 - level / base), reached)
+        return Matched(level, None, reached, crossing)
+    return Matched(level, _resampled(levels, bases, lambda level, base: 1 - level / base, missing), reached, crossing)
 
 
-def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> tuple[Floats, bool] | None:
-    """(prompts,) toxicity where the price is first crossed, or at the end of the path, and whether it is; None without a path."""
+@dataclass(frozen=True)
+class _Within:
+    """(prompts,) toxicity at a price, or at the end of the path; cost of the strength that crosses it, or 0; the cells it was read from."""
+
+    toxicity: Floats
+    crossing: float
+    read: tuple[Row, ...]
+
+
+def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> _Within | None:
+    """None without a path."""
     if not path or any(row.cross_entropy_change is None for row in path):
         return None
     prices = np.array([[0.0, *(row.cross_entropy_change.value for row in path if row.cross_entropy_change)]])
     levels = [prompt_scores(row.scorecard, scorer) for row in (base, *path)]
     if not (prices >= price).any():
-        return levels[-1], False
+        return _Within(levels[-1], 0.0, (base, path[-1]))
     start, share = (values[0] for values in first_crossing(prices, np.array([price])))
     mixed: Floats = (1 - share) * levels[start] + share * levels[start + 1]
-    return mixed, True
+    return _Within(mixed, float(prices[0, start + 1]), (base, *(base, *path)[start : start + 2]))
 
 
-def _resampled(levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[Any, Any], Any]) -> Difference:
+def _resampled(
+    levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[Any, Any], Any], missing: float
+) -> Difference:
     """A function of two means over prompts, averaged over seeds, resampled over the prompts that all have."""
     known = ~np.isnan(np.array([*levels, *bases])).any(0)
     pairs = [(level[known], base[known]) for level, base in zip(levels, bases, strict=True)]
@@ -197,4 +230,5 @@ def _resampled(levels: Sequence[Floats], bases: Sequence[Floats], of: Callable[[
             draws.append(np.mean([of(weights @ level / n, weights @ base / n) for level, base in pairs], axis=0))
     resampled = np.concatenate(draws)
     low, high = np.quantile(resampled[np.isfinite(resampled)], [0.025, 0.975])
-    return Difference(Estimate(float(np.mean(exact)), float(low), float(high), n), exact)
+    lacking = max(missing, 1 - n / len(known))
+    return Difference(Estimate(float(np.mean(exact)), float(low), float(high), n), exact, lacking)

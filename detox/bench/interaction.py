@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from detox.bench.comparison import Comparison
-from detox.bench.cost_paths import cost_path, drawn, require_price, toxicity_at
+from detox.bench.cost_paths import NEAR, cost_path, drawn, require_price, toxicity_at
 from detox.errors import UnknownName
 from detox.statistics import (
     MISSING_LIMIT,
@@ -32,8 +32,6 @@ from detox.statistics import (
 
 PRICE = 0.05
 """Nats per token of clean cross-entropy at which methods are read, where all paths cost as much."""
-NEAR = 4.0
-"""Largest cost of the strength at which a path crosses a price, in prices; beyond it a straight line says nothing of what lies between."""
 MEASURABLE = 0.01
 """Mean toxicity of a base below which there is nothing to take away."""
 

@@ -68,7 +68,11 @@ def text_difference(treated: Sequence[Row], control: Sequence[Row], column: str)
     """Mean of a column of `rewriting` of `treated` minus `control`, paired by seed and text, where both answered."""
     require_paired(treated, control)
     pairs = zip(treated, control, strict=True)
-    return of_changes(np.array([_by_text(a, column) - _by_text(b, column) for a, b in pairs], dtype=np.float64))
+    changes = np.array([_by_text(a, column) - _by_text(b, column) for a, b in pairs], dtype=np.float64)
+    unscored = [
+        np.isnan(np.array(row.scorecard.tables["rewriting"][column], dtype=np.float64)) for row in (*treated, *control)
+    ]
+    return of_changes(changes, missing=max(float(one.mean()) for one in unscored))
 
 
 def draw_rewriting(curves: Curves, path: Path) -> None:

@@ -37,6 +37,10 @@ def add_to(commands: Any) -> None:
     curves = inner.add_parser("curves", help="the papers' curves and claims, of a grid over arms, shares and seeds")
     curves.add_argument("results", help="results directory of an earlier run")
     curves.add_argument("--protocol", help="which protocol, where there are several")
+    curves.add_argument(
+        "--scorer",
+        help="read by this scorer of the protocol, and write curves-SCORER.md and the like (default: the headline)",
+    )
     _add_question(curves)
     curves.set_defaults(run=curves_command)
 
@@ -251,14 +255,24 @@ def curves_command(arguments: argparse.Namespace) -> int:
         raise InputError(f"{results} is not of a grid with `curves: {' | '.join(CURVES)}`; nothing to draw")
     if kind not in CURVES:
         raise UnknownName("kind of curves", str(kind), CURVES)
-    print(draw_curves(results, kind, protocol=arguments.protocol, reference=arguments.reference, price=arguments.price))
+    text = draw_curves(
+        results, kind,
+        protocol=arguments.protocol, scorer=arguments.scorer, reference=arguments.reference, price=arguments.price,
+    )  # fmt: skip
+    print(text)
     return 0
 
 
 def draw_curves(
-    results: Path, kind: str, *, protocol: str | None = None, reference: str | None = None, price: float = 0.05
+    results: Path,
+    kind: str,
+    *,
+    protocol: str | None = None,
+    scorer: str | None = None,
+    reference: str | None = None,
+    price: float = 0.05,
 ) -> str:
-    """Write `curves.png`, `claims.json`, `curves.md` and, with arms and a method, `interaction.md` and `.json`.
+    """Write `curves.png`, `claims.json`, `curves.md` and, with arms and a method, `interaction.md` and `.json`; `-SCORER` for one by name.
 
     Returns:
         The interaction, the kinds of base and the claims as tables.
@@ -270,17 +284,18 @@ def draw_curves(
     from detox.bench.interaction_text import markdown, write
     from detox.files import write_json, write_text
 
-    curves = read_curves(results, protocol=protocol)
+    curves = read_curves(results, protocol=protocol, scorer=scorer)
+    stem = f"-{scorer}" if scorer else ""
     claims_of, draw = KINDS[kind]
-    draw(curves, results / "curves.png")
+    draw(curves, results / f"curves{stem}.png")
     claims = claims_of(curves)
-    write_json(results / "claims.json", [claim.to_dict() for claim in claims])
+    write_json(results / f"claims{stem}.json", [claim.to_dict() for claim in claims])
     text = f"{summary(curves)}\n\n{table(claims)}"
-    write_text(results / "curves.md", f"{text}\n")
+    write_text(results / f"curves{stem}.md", f"{text}\n")
     found = interactions(curves.comparison, curves.factors, reference=reference, price=price)
     if found is None:
         return text
-    write(found, results)
+    write(found, results, stem=stem)
     return f"{markdown(found)}\n\n{text}"
 
 

@@ -200,3 +200,52 @@ def test_what_a_dial_takes_away_is_asked_where_the_toxic_base_can_be_read(tmp_pa
     assert claims[parts[1]].verdict in ("holds", "not shown", "the opposite holds")
     draw_toxic_mix(curves, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 20_000
+
+
+def test_nothing_is_drawn_from_a_strength_far_beyond_the_price():
+    claims = {
+        c.name: c for c in toxic_mix_claims(mixed({0.0: 0.0, 0.1: 0.4, 0.25: 0.8}, {0.0: 0.9, 0.1: 0.9, 0.25: 0.9}))
+    }
+    near, far = (claims[f"iti takes toxicity away at share 0.25, for at most {price:g} nats"] for price in (0.1, 0.05))
+    assert near.verdict == "holds"  # the next strength costs three times the price
+    assert far.verdict == "untestable at this size (no strength near the price (next +0.30))"
+    assert far.difference.sign() == 1  # what is read is still shown
+
+
+@pytest.mark.parametrize("share", [0.0, 0.015, 0.03])
+def test_a_claim_is_withheld_where_completions_have_no_score(arms, share):
+    def without(row: Row) -> Row:
+        scores = dict(row.scorecard.tables["scores"])
+        lost = round(share * len(scores["value"]))
+        scores["value"] = [math.nan] * lost + scores["value"][lost:]
+        return replace(row, scorecard=replace(row.scorecard, tables={**row.scorecard.tables, "scores": scores}))
+
+    rows = tuple(without(r) if r.base == "masked 0.25 s1" else r for r in arms.comparison.rows)
+    curves = replace(arms, comparison=replace(arms.comparison, rows=rows))
+    claims = {c.name: c for c in slung_claims(curves)}
+    found = claims["masked writes less toxicity than full"]
+    assert found.difference.missing == pytest.approx(round(share * 2 * PROMPTS) / (2 * PROMPTS))
+    assert found.verdict == ("withheld (3.3% without a score)" if share == 0.03 else "holds")
+    assert found.to_dict()["difference"].get("share_missing", 0.0) == pytest.approx(found.difference.missing, abs=1e-6)
+    # Other claims do not rest on that cell; a difference of the two arms' differences does.
+    assert claims["unlikelihood writes less toxicity than full"].verdict == "holds"
+    dose = next(c for name, c in claims.items() if name.startswith("the gap between full and masked"))
+    assert dose.verdict.startswith("withheld") == (share == 0.03)
+
+
+def test_a_precondition_that_is_withheld_is_no_precondition(arms):
+    rows = tuple(
+        replace(r, scorecard=replace(r.scorecard, tables={**r.scorecard.tables, "scores": _half(r)}))
+        if r.base == "clean 0.0 s0"
+        else r
+        for r in arms.comparison.rows
+    )
+    claims = {c.name: c for c in slung_claims(replace(arms, comparison=replace(arms.comparison, rows=rows)))}
+    assert claims["full writes more toxicity than clean"].verdict.startswith("withheld")
+    assert "is withheld" in claims["masked writes less toxicity than full"].verdict
+
+
+def _half(row: Row) -> dict:
+    scores = row.scorecard.tables["scores"]
+    half = len(scores["value"]) // 2
+    return {**scores, "value": [math.nan] * half + scores["value"][half:]}

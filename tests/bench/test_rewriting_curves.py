@@ -44,7 +44,7 @@ def card(rng, rate, near, answered=1.0):
     )
 
 
-def curves(bare=0.5):
+def curves(bare=0.5, answered=1.0):
     rng = np.random.default_rng(0)
     kinds = {
         None: (bare, 0.8), "contrastive_perplexity": (0.05, 0.7), "sft": (0.3, 0.6), "cp safe only": (0.5, 0.8),
@@ -56,7 +56,7 @@ def curves(bare=0.5):
         rows.append(Row(f"base s{seed}", None, None, "main", 0, card(rng, 0.9, 0.0), None, None, None))
         factors[f"p s{seed}"] = {"stage": "paraphraser", "seed": seed}
         for method, (rate, near) in kinds.items():
-            rows.append(Row(f"p s{seed}", method, None, "main", 0, card(rng, rate, near, 0.9), None, None, None))
+            rows.append(Row(f"p s{seed}", method, None, "main", 0, card(rng, rate, near, answered), None, None, None))
     return Curves(Comparison(tuple(rows), "truth", ("truth",), {}), factors, {})
 
 
@@ -66,7 +66,7 @@ def rows_of(found, method):
 
 @pytest.mark.parametrize("column", ["score", "similarity"])
 def test_a_difference_is_paired_by_seed_and_text_where_both_answered(column):
-    found = curves()
+    found = curves(answered=0.9)
     ours, theirs = rows_of(found, "contrastive_perplexity"), rows_of(found, None)
 
     def by_text(row):
@@ -88,6 +88,11 @@ def test_claims_are_asked_of_the_paraphraser_and_not_of_its_base():
     assert verdicts["contrastive_perplexity stays nearer to the meaning than cp toxic only"] == "holds"
     assert verdicts["cp safe only writes less toxic paraphrases than no method"] == "not shown"
     assert verdicts["cp toxic only strays from the meaning"] == "holds"
+
+
+def test_what_was_not_answered_is_not_claimed():
+    verdicts = {claim.name: claim.verdict for claim in rewriting_claims(curves(answered=0.9))}
+    assert verdicts["contrastive_perplexity writes less toxic paraphrases than no method"].startswith("withheld (")
 
 
 def test_paraphrases_that_are_not_toxic_leave_nothing_to_claim():
