@@ -55,6 +55,11 @@ class Row:
             return "-"
         return self.method if self.strength is None else f"{self.method} @ {self.strength:g}"
 
+    @property
+    def chosen_mark(self) -> str:
+        """What a table says behind the label of a strength that was chosen by `detox tune`."""
+        return {"development": " (tuned)", "test": " (chosen on these prompts)"}.get(self.chosen_on or "", "")
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -194,6 +199,11 @@ def _require_one_of_each_name(root: Path, cells: Sequence[Mapping[str, Any]]) ->
         base = (cell.get("identity") or {}).get("base")
         if key in known or bases.setdefault(cell["base"], base) != base:
             what = f"{cell['base']}, {cell['method'] or 'without method'}"
+            if (root / "tuned").is_dir():
+                raise InputError(
+                    f"{root} holds more than one split of detox tune, whose cells have one name ({what}); `detox tune show {root}` shows "
+                    "each split, a grid with tuned: compares what was chosen"
+                )
             raise InputError(
                 f"{root} holds records of several grids under one name ({what}), and no grid.json says which is meant; run one grid "
                 "to its end there, or give each its own --output_dir"
@@ -273,6 +283,6 @@ def _chosen_on(names: Mapping[str, Any], card: Scorecard) -> str | None:
         return None
     return (
         "test"
-        if set(chosen["prompt_ids"]) & set(card.tables.get("scores", {}).get("prompt", ()))
+        if set(chosen.get("prompt_ids", ())) & set(card.tables.get("scores", {}).get("prompt", ()))
         else str(chosen["part"])
     )

@@ -111,7 +111,7 @@ class Tuner:
         held_out, others = None, {}
         if chosen is not None:
             card = self.work.measured(self._wanted(search, chosen.strength, chosen.settings, HELD_OUT), keep_texts=self.keep_texts,
-                                      chosen_on=self._chosen_on(search, DEVELOPMENT))  # fmt: skip
+                                      chosen_on=self.chosen_on(search, DEVELOPMENT))  # fmt: skip
             if card is not None:
                 bare = self._base(HELD_OUT)
                 change, cost = self._changes(search, card, bare)
@@ -168,7 +168,7 @@ class Tuner:
         card = self.work.measured(
             self._wanted(search, strength, settings, DEVELOPMENT),
             keep_texts=self.keep_texts,
-            chosen_on=self._chosen_on(search, "test"),
+            chosen_on=self.chosen_on(search, "test"),
         )
         if card is None:
             return None
@@ -203,7 +203,7 @@ class Tuner:
         learns = search.method.make().capabilities.needs_fit
         return choose_headline(list(cards), cards, {search.method.name: self.work.grid.sources} if learns else {})
 
-    def _chosen_on(self, search: Search, part: str) -> dict[str, Any]:
+    def chosen_on(self, search: Search, part: str) -> dict[str, Any]:
         """What a cell says of its choice: prompts, and the scorer, which had a say in it and cannot rank it."""
         name = self._headline(search).scorer
         card = next(one.card for one in self.split.development.scorers if one.card.name == name)
