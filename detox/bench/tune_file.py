@@ -115,6 +115,8 @@ def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
     strength = None if ranges["strength"] is None else _range(ranges["strength"], f"{where}: strength")
     if isinstance(strength, list) and not all(type(one) in (int, float) and math.isfinite(one) for one in strength):
         raise InputError(f"{where}: strength is {strength!r}; expected numbers")
+    if isinstance(strength, list):
+        strength = [float(one) for one in strength]  # as in grids: 3 and 3.0 are one cell
     searched = ranges["search"] or {}
     if not isinstance(searched, Mapping):
         raise InputError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +130,21 @@ class Tuner:
         failed = 0
         for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
             failed += done.user_attrs["cost"] is None
-        while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < self.trials:
+        points = _points(search, self.trials)
+        total = self.trials if points is None else len(points)
+        while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < total:
             # A sampler of its own for every trial: what it proposes depends on the finished trials, not on when it was started.
             # Optuna 5 is told of constraints by the trial, optuna 4 by the sampler.
             told = {} if hasattr(optuna.trial.Trial, "set_constraint") else {"constraints_func": _excess}
             study.sampler = optuna.samplers.TPESampler(
                 seed=self.seed + len(finished), n_startup_trials=max(3, self.trials // 3), **told
             )
+            if points is not None and not study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
+                study.enqueue_trial(next(one for one in points if one not in [done.params for done in finished]))
             trial = study.ask()
             strength, settings = _proposed(trial, search)
             self.say(
-                f"[{len(finished) + 1}/{self.trials}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
+                f"[{len(finished) + 1}/{total}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
             )
             one = self._trial(search, strength, settings, base)
             failed += one is None
@@ -225,6 +230,17 @@ def _value(trial: Any, name: str, asked: tuple[float, float] | list[Any]) -> Any
         return asked[trial.suggest_int(f"{name} (index)", 0, len(asked) - 1)] if len(asked) > 1 else asked[0]
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in asked) and name != "strength"
     return trial.suggest_int(name, *asked) if whole else float(f"{trial.suggest_float(name, *asked):.4g}")
+
+
+def _points(search: Search, trials: int) -> list[dict[str, int]] | None:
+    """All points of a search over lists alone, as optuna's parameters, where the trials suffice to try each; None where it samples."""
+    asked = {**({} if search.strength is None else {"strength": search.strength}),
+             **{f"setting {name}": values for name, values in search.settings.items()}}  # fmt: skip
+    lists = {f"{name} (index)": len(values) for name, values in asked.items() if isinstance(values, list)}
+    if len(lists) < len(asked) or math.prod(lists.values()) > trials:
+        return None
+    free = [name for name, size in lists.items() if size > 1]
+    return [dict(zip(free, chosen, strict=True)) for chosen in product(*(range(lists[name]) for name in free))]
 
 
 def _label(strength: float | None, settings: Mapping[str, Any]) -> str:
