@@ -35,6 +35,7 @@ class Row:
         cross_entropy_change: the same for clean cross-entropy, paired over documents, in nats per token.
         chosen_on: what the strength was chosen on: None where it was set beforehand, "development" for other prompts than these,
             "test" where some of these prompts had a say, so that it cannot stand in a ranking.
+        budget: nats per token that the strength might cost where it was chosen; None where no grid took it from a record of it.
     """
 
     base: str
@@ -47,6 +48,7 @@ class Row:
     toxicity_change: Estimate | None
     cross_entropy_change: Estimate | None
     chosen_on: str | None = None
+    budget: float | None = None
 
     @property
     def method_label(self) -> str:
@@ -259,6 +261,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
         ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
         chosen_on=_chosen_on(names, card),
+        budget=(names.get("chosen_on") or {}).get("budget"),
     )
 
 

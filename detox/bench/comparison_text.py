@@ -35,7 +35,13 @@ def table(comparison: Comparison) -> str:
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "-" * len(text[0]))
     if any(row.chosen_on == "development" for row in rows):
-        text.append("(tuned: strength chosen by detox tune on development prompts, none of which is among these)")
+        budgets = sorted(
+            {f"+{row.budget:g}" for row in rows if row.chosen_on == "development" and row.budget is not None}
+        )
+        within = f" within {' or '.join(budgets)} nats" if budgets else ""
+        text.append(
+            f"(tuned: strength chosen by detox tune{within} on development prompts, none of which is among these)"
+        )
     if any(row.chosen_on == "test" for row in rows):
         text.append("(chosen on these prompts: by detox tune, so that the row stands in no ranking)")
     text += [f"({note})" for note in comparison.independence.notes]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detox.bench.base_work import BaseWork, Say, fit_identity
+from detox.bench.bases import Base
 from detox.bench.cells import Store, base_identity, digest, provenance
 from detox.bench.grid import Grid, Method, build_grid
 from detox.bench.prompt_splits import DEVELOPMENT, Split, split_protocol, text_hash
-from detox.bench.protocols import ScorerMaker, read_yaml, require_keys
+from detox.bench.protocols import ScorerMaker, read_yaml, require_keys, require_types
 from detox.bench.tune_records import known_record, record_name
 from detox.bench.tuning import BUDGET, SHARE, TRIALS, Search, Trial, Tuned, Tuner, tuning_grid
+from detox.detoxifiers import find
 from detox.errors import InputError
 from detox.evaluation.scorecard import jsonable
 from detox.files import write_json
@@ -65,6 +67,8 @@ def read_tuning(path: str | Path, *, make_scorer: ScorerMaker) -> Tuning:
     asked: dict[str, dict[str, Any]] = {str(name): dict(spec or {}) for name, spec in detoxifiers.items()}
     ranges = {name: {key: spec.pop(key, None) for key in ("strength", "search")} for name, spec in asked.items()}
     for name, spec in asked.items():
+        if "strengths" in spec and ranges[name]["strength"] is not None:
+            raise InputError(f"detoxifier {name!r} has both strength and strengths; expected one of them")
         if "tuned" in spec:
             raise InputError(f"detoxifier {name!r} is tuned already; expected a strength or search to tune")
         spec["controls"] = False
@@ -104,6 +108,8 @@ def _require_numbers(settings: Mapping[str, Any]) -> None:
             raise InputError(f"tune: {key} is {value!r}; expected a number")
         if key in ("trials", "seed") and not isinstance(value, int):
             raise InputError(f"tune: {key} is {value!r}; expected a whole number")
+    if settings.get("seed", 0) < 0:
+        raise InputError(f"tune: seed is {settings['seed']}; expected 0 or more")
     if not settings.get("budget", BUDGET) > 0:
         raise InputError(f"the budget is {float(settings['budget'])!r}; expected nats per token above 0")
     if settings.get("trials", TRIALS) < 1:
@@ -124,10 +130,13 @@ def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
         )
     settings = {str(name): _range(value, f"{where}: search.{name}") for name, value in searched.items()}
     for name, asked in settings.items():
-        # The first value is tried on a fresh detoxifier, so that an unknown setting is found now.
-        Method(name=method.name, method=method.method, settings={**method.settings, name: asked[0]}).make()
+        if name in method.settings:
+            raise InputError(f"{where}: {name} is both a setting and searched; leave one out")
+        for value in asked:  # a value that the method does not take is found now, not after hours
+            require_types(find(method.method), {name: value}, f"{where}: search")
+            replace(method, settings={**method.settings, name: value}).make()
     if strength is None:
-        known = [one for one in method.strengths if one is not None]
+        known = list(dict.fromkeys(one for one in method.strengths if one is not None))
         strength = known or None
     if strength is None and not settings:
         raise InputError(f"{where} has nothing to tune; give it strength: {{low: ..., high: ...}} or search: {{...}}")
@@ -138,7 +147,7 @@ def _range(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         require_keys(value, ("low", "high"), where, needed=("low", "high"))
         ends = (value["low"], value["high"])
-        if not all(isinstance(end, (int, float)) and math.isfinite(end) for end in ends) or not ends[0] < ends[1]:
+        if not all(type(end) in (int, float) and math.isfinite(end) for end in ends) or not ends[0] < ends[1]:
             raise InputError(f"{where} is {dict(value)!r}; expected numbers with low below high")
         return ends
     if isinstance(value, list) and value:
@@ -154,7 +163,14 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
 
     Raises:
         InputError: the held-out prompts have been reported on before, for another question.
+        MissingData: a base that is not there. Both are found before any work, but for bases that have to be made first.
     """
+    for base in tuning.grid.bases:
+        if (made := base.made(store.directory)) is not None:
+            identity = base_identity(base, made)
+            for search in tuning.searches:
+                if search.method.suits(base):
+                    known_record(_place(store, base, search, asked := _asked(tuning, search, identity)), asked)
     records = []
     for base in tuning.grid.bases:
         searches = [search for search in tuning.searches if search.method.suits(base)]
@@ -173,18 +189,21 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
         )
         for search in searches:
             asked = _asked(tuning, search, work.identity)
-            name = record_name(base.name, search.method.name, asked)
-            path = store.directory / "tuned" / f"{name}.json"
+            path = _place(store, base, search, asked)
             known, earlier = known_record(path, asked)
             if known is None:
                 # A journal belongs to one question: what another one has tried was led by other prompts, or lies elsewhere.
-                tuned = tuner.tune(search, path.with_name(f"{name}--{digest(asked)}.journal"))
+                tuned = tuner.tune(search, path.with_name(f"{path.stem}--{digest(asked)}.journal"))
                 known = {**_record(tuned, tuning, asked, tuner.chosen_on(search, DEVELOPMENT)), "earlier": earlier}
                 write_json(path, known)
             else:
                 say(f"{search.method.name} on {base.name}: already there")
             records.append(known)
     return records
+
+
+def _place(store: Store, base: Base, search: Search, asked: Mapping[str, Any]) -> Path:
+    return store.directory / "tuned" / f"{record_name(base.name, search.method.name, asked)}.json"
 
 
 def _asked(tuning: Tuning, search: Search, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def describe(record: Mapping[str, Any]) -> str:
         f"(split seed {record['split']['seed']})"
     )
     if chosen is None:
-        return f"{head}no point of {tried} is less toxic than the base within the budget"
+        return f"{head}no point of {tried} is less toxic than the base within the budget{_nearest(record)}"
     line = f"{head}{point(chosen)}, chosen among {tried}; there {_change(chosen['toxicity_change'])}, CE {_change(chosen['cost'])}"
     if held_out is None:
         return f"{line}; it could not be measured on held-out prompts"
@@ -115,6 +115,15 @@ def describe(record: Mapping[str, Any]) -> str:
         f"{line}\n  on {record['split']['held-out']['prompts']} held-out prompts: {_change(held_out['toxicity_change'])} "
         f"({record['scorer']}), CE {_change(held_out['cross_entropy_change'])}{over}{others}{notes}"
     )
+
+
+def _nearest(record: Mapping[str, Any]) -> str:
+    """What to try next: the cheapest point that is less toxic, whose price tells where to look."""
+    less = [one for one in record["development"] if _number(one["toxicity_change"]["value"]) < 0]
+    if not less:
+        return ""
+    one = min(less, key=lambda one: _number(one["cost"]["value"]))
+    return f"; the cheapest that is less toxic costs {_number(one['cost']['value']):+.3f} nats ({point(one)})"
 
 
 def points_table(record: Mapping[str, Any]) -> str:

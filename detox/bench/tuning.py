@@ -16,10 +16,12 @@ from typing import Any
 from detox.bench.base_work import BaseWork
 from detox.bench.cell_list import Wanted
 from detox.bench.comparison import cross_entropy_change, toxicity_change
+from detox.bench.comparison_text import show
 from detox.bench.grid import Grid, Method
 from detox.bench.prompt_splits import DEVELOPMENT, HELD_OUT, Split
-from detox.errors import InputError
+from detox.errors import DataError, InputError
 from detox.evaluation import Scorecard
+from detox.files import write_bytes
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import MISSING_LIMIT, Estimate
 
@@ -128,6 +130,9 @@ class Tuner:
             study.tell(stale.number, state=optuna.trial.TrialState.FAIL)  # of a run that was killed
         found: list[Trial] = []
         failed = 0
+        known = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        if known:
+            self.say(f"{search.method.name} on {self.work.base.name}: {known} points are there, the search goes on")
         for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
             failed += done.user_attrs["cost"] is None
         points = _points(search, self.trials)
@@ -147,6 +152,9 @@ class Tuner:
                 f"[{len(finished) + 1}/{total}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
             )
             one = self._trial(search, strength, settings, base)
+            if one is not None:
+                over = "" if one.allowed else ", not within the budget"
+                self.say(f"  toxicity {show(one.toxicity_change, signed=True)}, CE {show(one.cost, signed=True)}{over}")
             failed += one is None
             # A trial that failed is finished too: it is not tried again, and is worse than any that was measured.
             trial.set_user_attr("cost", None if one is None else one.cost.value)
@@ -252,8 +260,18 @@ def _study(optuna: Any, journal: Path, name: str) -> Any:
     journal.parent.mkdir(parents=True, exist_ok=True)
     # Whoever calls keeps other runs out: a lock that is there was left by one that was killed.
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    return optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    if journal.is_file():
+        raw = journal.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if whole != raw:  # killed in the middle of a line; another one written behind it would damage both
+            write_bytes(journal, whole)
+    try:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        return optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{journal}: damaged ({type(error).__name__}); remove it and tune again: points that were measured are not measured again"
+        ) from error
 
 
 def _optuna() -> Any:

@@ -53,10 +53,9 @@ def tune_command(arguments: argparse.Namespace) -> int:
         records = run_tuning(tuning, Store(output), say=say, keep_texts=not arguments.drop_texts)
     for record in records:
         print(describe(record))
-    print(
-        f"records are in {output / 'tuned'}; a grid takes the choice by tuned: {output}, and is measured on other prompts by"
-    )
-    print(f"held_out_of: {output} in its protocol (docs/bench.md)")
+    print(f"records are in {output / 'tuned'}; `detox tune show {output}` prints every point")
+    if any(record["chosen"] is not None for record in records):
+        print(f"a grid takes a choice over by `tuned: {output}`, on a protocol with `held_out_of: {output}`")
     return 0
 
 
