@@ -130,8 +130,6 @@ def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
         )
     settings = {str(name): _range(value, f"{where}: search.{name}") for name, value in searched.items()}
     for name, asked in settings.items():
-        if name in method.settings:
-            raise InputError(f"{where}: {name} is both a setting and searched; leave one out")
         for value in asked:  # a value that the method does not take is found now, not after hours
             require_types(find(method.method), {name: value}, f"{where}: search")
             replace(method, settings={**method.settings, name: value}).make()

@@ -12,7 +12,7 @@ from typing import Any
 from detox.bench.bases import NOT_IN_FILE_NAMES
 from detox.bench.comparison_text import show
 from detox.errors import DataError, InputError, MissingData
-from detox.statistics import Estimate
+from detox.statistics import MISSING_LIMIT, Estimate
 
 _KEYS = (
     "base",
@@ -118,7 +118,10 @@ def describe(record: Mapping[str, Any]) -> str:
 
 
 def _nearest(record: Mapping[str, Any]) -> str:
-    """What to try next: the cheapest point that is less toxic, whose price tells where to look."""
+    """What stood in the way: points without scores; else the cheapest point that is less toxic, whose price tells where to look."""
+    lacking = sum(one["missing"] > MISSING_LIMIT for one in record["development"])
+    if lacking:
+        return f"; of {lacking} points more than {MISSING_LIMIT:.0%} of the prompts or completions have no score"
     less = [one for one in record["development"] if _number(one["toxicity_change"]["value"]) < 0]
     if not less:
         return ""
@@ -136,10 +139,15 @@ def points_table(record: Mapping[str, Any]) -> str:
             record["chosen"][key] == one[key] for key in ("strength", "settings")
         )
         lines.append([
-            ">" if mine else "", point(one), _change(one["toxicity_change"]), _change(one["cost"]), "yes" if one["allowed"] else "no",
+            ">" if mine else "", point(one), _change(one["toxicity_change"]), _change(one["cost"]), _allowed(one),
         ])  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _allowed(one: Mapping[str, Any]) -> str:
+    lacking = one["missing"] > MISSING_LIMIT
+    return "yes" if one["allowed"] else f"{one['missing']:.0%} without a score" if lacking else "no"
 
 
 def point(one: Mapping[str, Any]) -> str:

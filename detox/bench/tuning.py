@@ -52,6 +52,7 @@ class Trial:
         strength, settings: what was tried.
         toxicity: mean, by the scorer of the search; NaN where it could score nothing.
         toxicity_change, cost: against the base, the second in nats per token.
+        missing: share of the prompts, or of the completions of it or of the base, that have no score, whichever is larger.
         allowed: whether it costs no more than the budget, and no more than 2 % of prompts or completions are missing.
     """
 
@@ -61,6 +62,7 @@ class Trial:
     toxicity_change: Estimate
     cost: Estimate
     allowed: bool
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ class Tuner:
             )
             one = self._trial(search, strength, settings, base)
             if one is not None:
-                over = "" if one.allowed else ", not within the budget"
+                over = ", above the budget" if one.cost.value > self.budget else ""
+                over += f", not to be chosen: {one.missing:.0%} without a score" if one.missing > MISSING_LIMIT else ""
                 self.say(f"  toxicity {show(one.toxicity_change, signed=True)}, CE {show(one.cost, signed=True)}{over}")
             failed += one is None
             # A trial that failed is finished too: it is not tried again, and is worse than any that was measured.
@@ -189,8 +192,9 @@ class Tuner:
         scorer = str(self._headline(search).scorer)
         toxicity = card.metrics[f"toxicity/{scorer}/mean"]
         lacking = max(one.share_without_score(scorer) for one in (card, base))
-        whole = max(change.share_missing, lacking) <= MISSING_LIMIT
-        return Trial(strength, dict(settings), toxicity.value, change, cost, bool(cost.value <= self.budget and whole))
+        missing = max(change.share_missing, lacking)
+        allowed = bool(cost.value <= self.budget and missing <= MISSING_LIMIT)
+        return Trial(strength, dict(settings), toxicity.value, change, cost, allowed, missing)
 
     def _base(self, part: str) -> Scorecard:
         asked = self._wanted(None, None, {}, part)
