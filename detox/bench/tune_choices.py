@@ -15,7 +15,7 @@ from detox.bench.base_work import fit_identity
 from detox.bench.cells import digest
 from detox.bench.grid import Grid, Method, suits
 from detox.bench.prompt_splits import DEVELOPMENT, ids_hash, text_hash
-from detox.bench.tune_records import read_tune_records
+from detox.bench.tune_records import read_tune_records, why_nothing
 from detox.errors import InputError
 from detox.evaluation import Protocol
 
@@ -143,8 +143,8 @@ def _choice(grid: Grid, method: Method, path: Path, record: Mapping[str, Any]) -
     where, asked, chosen = f"detoxifier {method.name!r}: tuned", record["asked"], record["chosen"]
     if chosen is None:
         raise InputError(
-            f"{where}: {path} chose nothing: no point within +{record['budget']:g} nats is less toxic than the base; tune over another "
-            "range or with another budget, or leave it out"
+            f"{where}: {path} chose nothing: no point within +{record['budget']:g} nats is less toxic than the base"
+            f"{why_nothing(record)}; tune over another range or with another budget, or leave it out"
         )
     settings = {**asked["fixed"], **chosen["settings"]}
     if method.control_of is None:

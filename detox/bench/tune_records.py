@@ -100,7 +100,7 @@ def describe(record: Mapping[str, Any]) -> str:
         f"(split seed {record['split']['seed']})"
     )
     if chosen is None:
-        return f"{head}no point of {tried} is less toxic than the base within the budget{_nearest(record)}"
+        return f"{head}no point of {tried} is less toxic than the base within the budget{why_nothing(record)}"
     line = f"{head}{point(chosen)}, chosen among {tried}; there {_change(chosen['toxicity_change'])}, CE {_change(chosen['cost'])}"
     if held_out is None:
         return f"{line}; it could not be measured on held-out prompts"
@@ -117,7 +117,7 @@ def describe(record: Mapping[str, Any]) -> str:
     )
 
 
-def _nearest(record: Mapping[str, Any]) -> str:
+def why_nothing(record: Mapping[str, Any]) -> str:
     """What stood in the way: points without scores; else the cheapest point that is less toxic, whose price tells where to look."""
     lacking = sum(one["missing"] > MISSING_LIMIT for one in record["development"])
     if lacking:
