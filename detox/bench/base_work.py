@@ -80,7 +80,8 @@ class BaseWork:
             cell: with its identity.
             one: which cell.
             keep_texts: whether completions are kept.
-            chosen_on: the prompts that its strength was chosen on: {"part": "development" or "test", "prompt_ids": [...]}.
+            chosen_on: the prompts that its strength was chosen on: {"part": "development" or "test", "prompt_ids": [...]}. A cell with
+                a choice of `detox tune` says that of the choice.
 
         Raises:
             CellFailed: the base's weights were not the same afterwards, or the method fails its audit.
@@ -113,6 +114,7 @@ class BaseWork:
             self._require_unchanged(lm, "while the method was applied; the measurement is thrown away")
         kept.commit()
         extra["stages"] = kept.account()
+        chosen_on = one.choice.chosen_on if one.choice is not None else chosen_on
         if chosen_on is not None:
             extra["chosen_on"] = dict(chosen_on)
         if not keep_texts:
@@ -172,7 +174,8 @@ class BaseWork:
         key = digest({"base": self.identity, **fit_identity(self.grid, method, detoxifier)})
         name = re.sub(NOT_IN_FILE_NAMES, "_", f"{self.base.name}--{method.name}")
         folder = self.store.directory / "fits" / f"{name}--{key}"
-        stored = self._stored_fit(folder)
+        # The same fit under another name: of a search over settings, or of a method that was renamed.
+        stored = next(filter(None, map(self._stored_fit, [folder, *folder.parent.glob(f"*--{key}")])), None)
         if stored is not None:
             self.fitted[method.name] = stored
             return stored

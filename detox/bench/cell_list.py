@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from detox.bench.bases import Base
 from detox.bench.grid import Grid, Method, suits
+
+if TYPE_CHECKING:
+    from detox.bench.tune_choices import Choice
 
 NOISE_FLOOR = "base (A/A)"
 """Stands where a method's name does: the bare base once more, with another seed of the sampling."""
@@ -21,6 +25,7 @@ class Wanted:
         protocol: by name.
         seed: of the grid, by which a cell finds the base that it is compared with.
         sampling_seed: what is sampled with: `seed`, but for the noise floor.
+        choice: what `detox tune` chose strength and settings by; None where they were set beforehand.
     """
 
     method: Method | None
@@ -28,6 +33,7 @@ class Wanted:
     protocol: str
     seed: int
     sampling_seed: int
+    choice: Choice | None = None
 
     @property
     def method_name(self) -> str | None:
@@ -53,10 +59,16 @@ def wanted(grid: Grid, base: Base) -> Iterator[Wanted]:
     for method in grid.methods:
         if not method.suits(base):
             continue
-        for strength in method.strengths:
+        choice = method.choices.get(base.name)
+        own = method
+        if choice is not None:  # a control has settings of its own beside those that were chosen
+            own = replace(method, settings={**choice.settings, **method.settings}, strengths=(choice.strength,))
+        for strength in own.strengths:
             for protocol in protocols:
                 for seed in grid.seeds:
-                    yield Wanted(method=method, strength=strength, protocol=protocol, seed=seed, sampling_seed=seed)
+                    yield Wanted(
+                        method=own, strength=strength, protocol=protocol, seed=seed, sampling_seed=seed, choice=choice
+                    )
 
 
 def samples(grid: Grid, protocol: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,7 @@ class Cell:
 
     def names(self) -> dict[str, Any]:
         """What people call it, for the record."""
-        return {
-            "base": self.base,
-            "method": self.method,
-            "strength": self.strength,
-            "protocol": self.protocol,
-            "seed": self.seed,
-        }
+        return {name: getattr(self, name) for name in ("base", "method", "strength", "protocol", "seed")}
 
 
 def digest(value: Any) -> str:
@@ -140,6 +134,13 @@ class Store:
             scorecard.write_into(folder)
             write_json(folder / "cell.json", {**cell.names(), "identity": cell.identity, **extra})
         self._failure(cell).unlink(missing_ok=True)
+
+    def note_choice(self, cell: Cell, chosen_on: Mapping[str, Any]) -> None:
+        """Write into a finished cell's record what its strength was chosen on, where another grid has measured it before."""
+        path = self._found(cell) or self.directory / "cells" / cell.folder
+        names = json.loads((path / "cell.json").read_text(encoding="utf-8"))
+        if names.get("chosen_on") != dict(chosen_on):
+            write_json(path / "cell.json", {**names, "chosen_on": dict(chosen_on)})
 
     def fail(self, cell: Cell, reason: str, details: str) -> None:
         """Leave a note of why a cell has no record."""

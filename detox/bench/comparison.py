@@ -35,6 +35,7 @@ class Row:
         cross_entropy_change: the same for clean cross-entropy, paired over documents, in nats per token.
         chosen_on: what the strength was chosen on: None where it was set beforehand, "development" for other prompts than these,
             "test" where some of these prompts had a say, so that it cannot stand in a ranking.
+        budget: nats per token that the strength might cost where it was chosen; None where no grid took it from a record of it.
     """
 
     base: str
@@ -47,6 +48,7 @@ class Row:
     toxicity_change: Estimate | None
     cross_entropy_change: Estimate | None
     chosen_on: str | None = None
+    budget: float | None = None
 
     @property
     def method_label(self) -> str:
@@ -54,6 +56,11 @@ class Row:
         if self.method is None:
             return "-"
         return self.method if self.strength is None else f"{self.method} @ {self.strength:g}"
+
+    @property
+    def chosen_mark(self) -> str:
+        """What a table says behind the label of a strength that was chosen by `detox tune`."""
+        return {"development": " (tuned)", "test": " (chosen on these prompts)"}.get(self.chosen_on or "", "")
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,11 @@ def _require_one_of_each_name(root: Path, cells: Sequence[Mapping[str, Any]]) ->
         base = (cell.get("identity") or {}).get("base")
         if key in known or bases.setdefault(cell["base"], base) != base:
             what = f"{cell['base']}, {cell['method'] or 'without method'}"
+            if (root / "tuned").is_dir():
+                raise InputError(
+                    f"{root} holds more than one split of detox tune, whose cells have one name ({what}); `detox tune show {root}` shows "
+                    "each split, a grid with tuned: compares what was chosen"
+                )
             raise InputError(
                 f"{root} holds records of several grids under one name ({what}), and no grid.json says which is meant; run one grid "
                 "to its end there, or give each its own --output_dir"
@@ -249,6 +261,7 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
         ),
         cross_entropy_change=cross_entropy_change(card, base) if treated and base else None,
         chosen_on=_chosen_on(names, card),
+        budget=(names.get("chosen_on") or {}).get("budget"),
     )
 
 
@@ -273,6 +286,6 @@ def _chosen_on(names: Mapping[str, Any], card: Scorecard) -> str | None:
         return None
     return (
         "test"
-        if set(chosen["prompt_ids"]) & set(card.tables.get("scores", {}).get("prompt", ()))
+        if set(chosen.get("prompt_ids", ())) & set(card.tables.get("scores", {}).get("prompt", ()))
         else str(chosen["part"])
     )

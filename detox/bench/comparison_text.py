@@ -34,6 +34,16 @@ def table(comparison: Comparison) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "-" * len(text[0]))
+    if any(row.chosen_on == "development" for row in rows):
+        budgets = sorted(
+            {f"+{row.budget:g}" for row in rows if row.chosen_on == "development" and row.budget is not None}
+        )
+        within = f" within {' or '.join(budgets)} nats" if budgets else ""
+        text.append(
+            f"(tuned: strength chosen by detox tune{within} on development prompts, none of which is among these)"
+        )
+    if any(row.chosen_on == "test" for row in rows):
+        text.append("(chosen on these prompts: by detox tune, so that the row stands in no ranking)")
     text += [f"({note})" for note in comparison.independence.notes]
     text += [f"(no record: {name}: {reason})" for name, reason in comparison.holes.items()]
     if comparison.control_rows:
@@ -76,7 +86,7 @@ def _line(comparison: Comparison, row: Row) -> list[str]:
     others = [metrics.get(f"toxicity/{scorer}/mean") for scorer in comparison.scorers[1:]]
     return [
         row.base,
-        row.method_label,
+        row.method_label + row.chosen_mark,
         show(row.toxicity),
         show(row.toxicity_change, signed=True),
         *(show(other, interval=False) for other in others),
@@ -93,7 +103,7 @@ def csv(comparison: Comparison) -> str:
     out = io.StringIO()
     writer = csv_writer(out, lineterminator="\n")
     names = [f"{name}{end}" for name in [*metrics, *changes] for end in ("", " low", " high")]
-    writer.writerow(["base", "method", "strength", "protocol", "seed", *names])
+    writer.writerow(["base", "method", "strength", "protocol", "seed", *names, "chosen_on"])
     for row in (*comparison.rows, *comparison.noise_floor, *comparison.control_rows):
         estimates = [
             *(row.scorecard.metrics.get(name) for name in metrics),
@@ -103,7 +113,7 @@ def csv(comparison: Comparison) -> str:
         cells = [_plain(value) for e in estimates for value in ((e.value, e.low, e.high) if e else (math.nan,) * 3)]
         strength = "" if row.strength is None else f"{row.strength:g}"
         names = [harmless(name) for name in (row.base, row.method or "", strength, row.protocol)]
-        writer.writerow([*names, row.seed, *cells])
+        writer.writerow([*names, row.seed, *cells, row.chosen_on or ""])
     return out.getvalue()
 
 

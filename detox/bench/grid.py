@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detox.bench.base_entries import read_bases
 from detox.bench.bases import Base
@@ -18,6 +18,9 @@ from detox.data.fit_sources import FitSources
 from detox.detoxifiers import Detoxifier, find, make
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Protocol
+
+if TYPE_CHECKING:
+    from detox.bench.tune_choices import Choice
 
 GRID_KEYS = ("name", "bases", "fit", "detoxifiers", "protocols", "seeds", "curves", "aa")
 CURVES = ("slung", "toxic-mix", "rewriting")
@@ -34,6 +37,8 @@ class Method:
         strengths: at least one; None is the method's default.
         bases: factors of the bases that it is measured on: a value, a list of them, or None for bases without; empty for all.
         control_of: name of the method that this one is a control of, which it has to beat; None for a method of its own.
+        tuned: results of `detox tune`, which give strength and settings; empty where the grid gives them.
+        choices: what these say, by the base's name.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Method:
     strengths: tuple[float | None, ...] = (None,)
     bases: Mapping[str, Any] = field(default_factory=dict)
     control_of: str | None = None
+    tuned: str = ""
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def suits(self, base: Base) -> bool:
         """Whether it is measured on this base."""
@@ -131,14 +138,14 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
     if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
         raise InputError(f"seeds is {seeds!r}; expected a list of whole numbers")
     contrasts = read_records(Contrast, fit["contrasts"], where="fit.contrasts") if "contrasts" in fit else ()
-    built = {name: build_protocol(name, _besides_bases(spec), make_scorer) for name, spec in protocols.items()}
+    built = {name: _protocol(name, spec, make_scorer) for name, spec in protocols.items()}
     for name, protocol in built.items():
         if len(seeds) > 1 and protocol.scorers and protocol.sampling.greedy:
             raise InputError(
                 f"protocol {name!r} is greedy (temperature 0): the seeds {', '.join(map(str, seeds))} would give one text "
                 f"{len(seeds)} times over; give one seed, or a temperature"
             )
-    return Grid(
+    grid = Grid(
         name=str(raw["name"]),
         bases=bases,
         methods=methods,
@@ -154,6 +161,11 @@ def build_grid(raw: Any, *, make_scorer: ScorerMaker) -> Grid:
         curves=raw.get("curves"),
         aa=raw.get("aa", True),
     )
+    if not any(method.tuned for method in methods):
+        return grid
+    from detox.bench.tune_choices import with_choices
+
+    return with_choices(grid)
 
 
 def _named(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -163,8 +175,23 @@ def _named(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {str(name): spec for name, spec in entries.items()}  # 2024 is a number to YAML
 
 
-def _besides_bases(spec: Any) -> Any:
-    return {key: value for key, value in spec.items() if key != "bases"} if isinstance(spec, Mapping) else spec
+def _protocol(name: str, spec: Any, make_scorer: ScorerMaker) -> Protocol:
+    """The protocol of one entry, without what strengths were chosen on where it is `held_out_of` a tuning."""
+    if not isinstance(spec, Mapping):
+        return build_protocol(name, spec, make_scorer)
+    asked = {key: value for key, value in spec.items() if key not in ("bases", "held_out_of")}
+    protocol = build_protocol(name, asked, make_scorer)
+    if "held_out_of" not in spec:
+        return protocol
+    from detox.bench.tune_choices import held_out
+
+    named = spec["held_out_of"]
+    paths = named if isinstance(named, list) and named else [named]
+    if not all(isinstance(path, str) and path for path in paths):
+        raise InputError(
+            f"protocol {name!r}: held_out_of is {named!r}; expected results of detox tune, or a list of them"
+        )
+    return held_out(protocol, paths)
 
 
 def _wanted(factors: Any, where: str, bases: Sequence[Base]) -> Mapping[str, Any]:
@@ -190,13 +217,29 @@ def _strengths(strengths: Any, where: str) -> tuple[float | None, ...]:
 
 def _method(name: str, spec: Mapping[str, Any], bases: Sequence[Base]) -> list[Method]:
     """The method of one entry, and the controls that it has to beat."""
-    require_keys(spec, ("method", "settings", "strengths", "bases", "controls"), f"detoxifier {name!r}")
+    require_keys(spec, ("method", "settings", "strengths", "tuned", "bases", "controls"), f"detoxifier {name!r}")
+    tuned = spec.get("tuned", "")
+    if "tuned" in spec and (not isinstance(tuned, str) or not tuned):
+        raise InputError(
+            f"detoxifier {name!r}: tuned is {tuned!r}; expected results of detox tune: a folder, or a file of its tuned/"
+        )
+    if tuned and "strengths" in spec:
+        raise InputError(
+            f"detoxifier {name!r} has both strengths and tuned; a tuned one has the strength that was chosen"
+        )
     chosen = _strengths(spec.get("strengths", [None]), f"detoxifier {name!r}")
     settings = spec.get("settings") or {}
     if not isinstance(settings, Mapping):
         raise InputError(f"detoxifier {name!r}: settings is {settings!r}; expected {{SETTING: VALUE, ...}}")
     suited = _wanted(spec.get("bases") or {}, f"detoxifier {name!r}", bases)
-    method = Method(name=name, method=str(spec.get("method", name)), settings=settings, strengths=chosen, bases=suited)
+    method = Method(
+        name=name,
+        method=str(spec.get("method", name)),
+        settings=settings,
+        strengths=chosen,
+        bases=suited,
+        tuned=tuned,
+    )
     require_types(find(method.method), settings, f"detoxifier {name!r}")
     method.make()  # an unknown method or setting is found now
     return [method, *_controls(method, spec.get("controls", {}), bases)]
@@ -222,6 +265,10 @@ def _controls(method: Method, spec: Any, bases: Sequence[Base]) -> list[Method]:
         if name not in known:
             raise UnknownName("control", str(name), known)
     changes: dict[str, Any] = {"control_of": method.name}
+    if "strengths" in spec and method.tuned:
+        raise InputError(
+            f"{where} have strengths, but {method.name!r} is tuned, and they stand at its strength; leave them out"
+        )
     if "strengths" in spec:
         changes["strengths"] = _strengths(spec["strengths"], where)
     if "bases" in spec:

@@ -16,6 +16,7 @@ from detox.bench.cell_list import NOISE_FLOOR, Wanted, wanted, without_noise_flo
 from detox.bench.cells import Record, Store, base_identity, sound_records
 from detox.bench.grid import Grid
 from detox.bench.toxicity_scores import prompt_scores
+from detox.bench.tune_choices import chosen_lines
 from detox.errors import DataError, DetoxError, MissingData
 from detox.evaluation import Protocol
 from detox.scorers import Score, ScorerCard
@@ -62,7 +63,7 @@ class Plan:
         protocols: in the order of the grid.
         pretrained: bases that have to be made first.
         unsupported: pairs that will have no record, and why.
-        notes: else.
+        notes: strengths that `detox tune` chose, and else.
     """
 
     protocols: tuple[PlannedProtocol, ...]
@@ -94,6 +95,9 @@ def plan(grid: Grid, output_dir: str | Path, *, look: bool = True) -> Plan:
         grid: what is to be compared.
         output_dir: the results directory; a record of the same protocol there is the pilot.
         look: whether to look for finished cells, which hashes the weights of bases that are there.
+
+    Raises:
+        InputError: a strength was chosen on another base.
     """
     store = Store(output_dir)
     records = _records(store.directory)
@@ -117,7 +121,13 @@ def plan(grid: Grid, output_dir: str | Path, *, look: bool = True) -> Plan:
     unsupported += _templateless(grid, rows, store)
     idle = [m.name for m in grid.methods if not any(m.suits(base) for base in grid.bases)]
     unsupported += [f"{name}: suits no base of the grid" for name in idle]
-    return Plan(protocols, tuple(pretrained), tuple(unsupported), tuple(without_noise_floor(grid)))
+    if look:
+        for base in grid.bases:
+            for choice in [method.choices[base.name] for method in grid.methods if base.name in method.choices]:
+                if (identity := identities[base.name]) is not None:
+                    choice.require_base(identity)
+    notes = [*chosen_lines(grid), *without_noise_floor(grid)]
+    return Plan(protocols, tuple(pretrained), tuple(unsupported), tuple(notes))
 
 
 def _planned(

@@ -87,6 +87,11 @@ def _dealt(records: Sequence[_Record], share: float, seed: int) -> tuple[tuple[_
     return first, tuple(one for one in records if place(one.text) >= share)
 
 
+def text_hash(text: str) -> str:
+    """Hash of a text without regard to white space (16 hexadecimal digits), by which texts are known again under other ids."""
+    return hashlib.sha256(" ".join(text.split()).encode("utf-8", errors="replace")).hexdigest()[:16]
+
+
 def ids_hash(ids: Iterable[str]) -> str:
     """Hash of ids in order of the alphabet (16 hexadecimal digits)."""
     return hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()[:16]

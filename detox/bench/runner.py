@@ -58,9 +58,10 @@ def run_grid(
 
     Raises:
         OutputError: the directory cannot be written; found before any work.
-        InputError: another runner is at work there.
+        InputError: another runner is at work there, or a strength was chosen on another base.
     """
     store = Store(require_writable(output_dir))
+    require_same_bases(grid, store.directory)
     if not keep_texts:
         say("what the models write is not kept: for a scorer that is added later it has to be written again")
     with sole_runner(store.directory):
@@ -80,6 +81,21 @@ def run_grid(
             curves = {"factors": factors, "curves": grid.curves} if factors else {}
             write_json(store.directory / "grid.json", {**summary, **curves})
     return outcome
+
+
+def require_same_bases(grid: Grid, directory: Path) -> None:
+    """Refuse choices of `detox tune` for other bases than the grid's, as far as these are made already.
+
+    Raises:
+        InputError: names the base and what differs.
+    """
+    for base in grid.bases:
+        choices = [method.choices[base.name] for method in grid.methods if base.name in method.choices]
+        path = base.made(directory) if choices else None
+        if path is not None:
+            identity = base_identity(base, path)
+            for choice in choices:
+                choice.require_base(identity)
 
 
 def run_bases(
@@ -143,12 +159,16 @@ def _run_base(
     for one in wanted(grid, base):
         cell = work.cell(one)
         outcome.cells.append(cell)
-        if store.finished(cell):
-            outcome.reused += 1
-            clock.skip(cell.label, "already there")
-            continue
         started = time.perf_counter()
         try:
+            if one.choice is not None:
+                one.choice.require_base(identity)
+            if store.finished(cell):
+                if one.choice is not None:
+                    store.note_choice(cell, one.choice.chosen_on)
+                outcome.reused += 1
+                clock.skip(cell.label, "already there")
+                continue
             work.compute(cell, one, keep_texts)
         except Exception as error:  # noqa: BLE001 - the wall of a cell: whatever breaks in it, the others must finish
             work.lm = None  # who fails may have changed weights before: the next cell gets the base from disk again

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detox.bench.base_work import BaseWork, Say, fit_identity
-from detox.bench.bases import NOT_IN_FILE_NAMES
+from detox.bench.bases import Base
 from detox.bench.cells import Store, base_identity, digest, provenance
-from detox.bench.comparison_text import show
 from detox.bench.grid import Grid, Method, build_grid
-from detox.bench.prompt_splits import Split, split_protocol
-from detox.bench.protocols import ScorerMaker, read_yaml, require_keys
+from detox.bench.prompt_splits import DEVELOPMENT, Split, split_protocol, text_hash
+from detox.bench.protocols import ScorerMaker, read_yaml, require_keys, require_types
+from detox.bench.tune_records import known_record, record_name
 from detox.bench.tuning import BUDGET, SHARE, TRIALS, Search, Trial, Tuned, Tuner, tuning_grid
-from detox.errors import DataError, InputError
+from detox.detoxifiers import find
+from detox.errors import InputError
 from detox.evaluation.scorecard import jsonable
 from detox.files import write_json
-from detox.statistics import Estimate
 
 _TUNE_KEYS = ("budget", "trials", "share", "seed")
 
@@ -67,7 +66,11 @@ def read_tuning(path: str | Path, *, make_scorer: ScorerMaker) -> Tuning:
         raise InputError(f"detoxifiers is {detoxifiers!r}; expected {{NAME: {{settings: ..., strength: ...}}, ...}}")
     asked: dict[str, dict[str, Any]] = {str(name): dict(spec or {}) for name, spec in detoxifiers.items()}
     ranges = {name: {key: spec.pop(key, None) for key in ("strength", "search")} for name, spec in asked.items()}
-    for spec in asked.values():
+    for name, spec in asked.items():
+        if "strengths" in spec and ranges[name]["strength"] is not None:
+            raise InputError(f"detoxifier {name!r} has both strength and strengths; expected one of them")
+        if "tuned" in spec:
+            raise InputError(f"detoxifier {name!r} is tuned already; expected a strength or search to tune")
         spec["controls"] = False
     grid = build_grid(
         {
@@ -105,6 +108,8 @@ def _require_numbers(settings: Mapping[str, Any]) -> None:
             raise InputError(f"tune: {key} is {value!r}; expected a number")
         if key in ("trials", "seed") and not isinstance(value, int):
             raise InputError(f"tune: {key} is {value!r}; expected a whole number")
+    if settings.get("seed", 0) < 0:
+        raise InputError(f"tune: seed is {settings['seed']}; expected 0 or more")
     if not settings.get("budget", BUDGET) > 0:
         raise InputError(f"the budget is {float(settings['budget'])!r}; expected nats per token above 0")
     if settings.get("trials", TRIALS) < 1:
@@ -116,6 +121,8 @@ def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
     strength = None if ranges["strength"] is None else _range(ranges["strength"], f"{where}: strength")
     if isinstance(strength, list) and not all(type(one) in (int, float) and math.isfinite(one) for one in strength):
         raise InputError(f"{where}: strength is {strength!r}; expected numbers")
+    if isinstance(strength, list):
+        strength = [float(one) for one in strength]  # as in grids: 3 and 3.0 are one cell
     searched = ranges["search"] or {}
     if not isinstance(searched, Mapping):
         raise InputError(
@@ -123,10 +130,11 @@ def _search(method: Method, ranges: Mapping[str, Any]) -> Search:
         )
     settings = {str(name): _range(value, f"{where}: search.{name}") for name, value in searched.items()}
     for name, asked in settings.items():
-        # The first value is tried on a fresh detoxifier, so that an unknown setting is found now.
-        Method(name=method.name, method=method.method, settings={**method.settings, name: asked[0]}).make()
+        for value in asked:  # a value that the method does not take is found now, not after hours
+            require_types(find(method.method), {name: value}, f"{where}: search")
+            replace(method, settings={**method.settings, name: value}).make()
     if strength is None:
-        known = [one for one in method.strengths if one is not None]
+        known = list(dict.fromkeys(one for one in method.strengths if one is not None))
         strength = known or None
     if strength is None and not settings:
         raise InputError(f"{where} has nothing to tune; give it strength: {{low: ..., high: ...}} or search: {{...}}")
@@ -137,7 +145,7 @@ def _range(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         require_keys(value, ("low", "high"), where, needed=("low", "high"))
         ends = (value["low"], value["high"])
-        if not all(isinstance(end, (int, float)) and math.isfinite(end) for end in ends) or not ends[0] < ends[1]:
+        if not all(type(end) in (int, float) and math.isfinite(end) for end in ends) or not ends[0] < ends[1]:
             raise InputError(f"{where} is {dict(value)!r}; expected numbers with low below high")
         return ends
     if isinstance(value, list) and value:
@@ -153,7 +161,14 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
 
     Raises:
         InputError: the held-out prompts have been reported on before, for another question.
+        MissingData: a base that is not there. Both are found before any work, but for bases that have to be made first.
     """
+    for base in tuning.grid.bases:
+        if (made := base.made(store.directory)) is not None:
+            identity = base_identity(base, made)
+            for search in tuning.searches:
+                if search.method.suits(base):
+                    known_record(_place(store, base, search, asked := _asked(tuning, search, identity)), asked)
     records = []
     for base in tuning.grid.bases:
         searches = [search for search in tuning.searches if search.method.suits(base)]
@@ -172,18 +187,21 @@ def run_tuning(tuning: Tuning, store: Store, *, say: Say, keep_texts: bool = Tru
         )
         for search in searches:
             asked = _asked(tuning, search, work.identity)
-            name = re.sub(NOT_IN_FILE_NAMES, "_", f"{base.name}--{search.method.name}")
-            path = store.directory / "tuned" / f"{name}.json"
-            known, earlier = _known(path, asked)
+            path = _place(store, base, search, asked)
+            known, earlier = known_record(path, asked)
             if known is None:
                 # A journal belongs to one question: what another one has tried was led by other prompts, or lies elsewhere.
-                tuned = tuner.tune(search, path.with_name(f"{name}--{digest(asked)}.journal"))
-                known = {**_record(tuned, tuning, asked), "earlier": earlier}
+                tuned = tuner.tune(search, path.with_name(f"{path.stem}--{digest(asked)}.journal"))
+                known = {**_record(tuned, tuning, asked, tuner.chosen_on(search, DEVELOPMENT)), "earlier": earlier}
                 write_json(path, known)
             else:
                 say(f"{search.method.name} on {base.name}: already there")
             records.append(known)
     return records
+
+
+def _place(store: Store, base: Base, search: Search, asked: Mapping[str, Any]) -> Path:
+    return store.directory / "tuned" / f"{record_name(base.name, search.method.name, asked)}.json"
 
 
 def _asked(tuning: Tuning, search: Search, base: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,29 +215,8 @@ def _asked(tuning: Tuning, search: Search, base: Mapping[str, Any]) -> dict[str,
     return values
 
 
-def _known(path: Path, asked: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The record that answers this question, if it is there; and the questions that held-out prompts were looked at for before."""
-    if not path.is_file():
-        return None, []
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        earlier = [*record["earlier"], *([record["asked"]] if record["held_out"] is not None else [])]
-        same = record["asked"] == dict(asked)
-        looked = next((one for one in earlier if one["protocol"] == asked["protocol"] and one != dict(asked)), None)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}:1: damaged; remove it and tune again, on a split with another seed") from error
-    if same:
-        return record, earlier
-    if looked is not None:
-        different = next(key for key in asked if looked.get(key) != asked[key])
-        raise InputError(
-            f"{path}: these held-out prompts have been reported on, for another {different}; held-out prompts are looked at once: "
-            "give tune another seed, or another --output_dir"
-        )
-    return None, earlier
-
-
-def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any], chosen_on: Mapping[str, Any]) -> dict[str, Any]:
+    seen = tuning.split.development
     values: dict[str, Any] = jsonable({
         "base": tuned.base,
         "method": tuned.method,
@@ -232,6 +229,8 @@ def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any]) -> dict[str,
         "development": [_trial(one) for one in tuned.trials],
         "failed": tuned.failed,
         "chosen": None if tuned.chosen is None else {**_trial(tuned.chosen), "chosen_on": "development"},
+        "chosen_on": dict(chosen_on),
+        "seen": {"prompts": [text_hash(one.text) for one in seen.prompts], "documents": [text_hash(one.text) for one in seen.documents]},
         "held_out": None if tuned.held_out is None else {key: asdict(value) for key, value in tuned.held_out.items()},
         "provenance": provenance(),
     })  # fmt: skip
@@ -240,37 +239,3 @@ def _record(tuned: Tuned, tuning: Tuning, asked: Mapping[str, Any]) -> dict[str,
 
 def _trial(one: Trial) -> dict[str, Any]:
     return {**asdict(one), "settings": dict(one.settings)}
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """A record as text."""
-    head = f"{record['method']} on {record['base']}, at most +{record['budget']:g} nats: "
-    chosen, held_out = record["chosen"], record["held_out"]
-    tried = f"{len(record['development'])} points on {record['split']['development']['prompts']} development prompts"
-    if chosen is None:
-        return f"{head}no point of {tried} is less toxic than the base within the budget"
-    what = ", ".join(
-        [
-            *([] if chosen["strength"] is None else [f"strength {chosen['strength']:g}"]),
-            *(f"{k} {v}" for k, v in chosen["settings"].items()),
-        ]
-    )
-    line = f"{head}{what or 'as it is'}, chosen among {tried} (there: {_change(chosen['toxicity_change'])}, CE {_change(chosen['cost'])})"
-    if held_out is None:
-        return f"{line}; it could not be measured on held-out prompts"
-    over = (
-        " - above the budget on held-out documents"
-        if held_out["cross_entropy_change"]["value"] > record["budget"]
-        else ""
-    )
-    others = "".join(f"; {name}, which had no say: {_change(value)}" for name, value in record["others"].items())
-    notes = "".join(f"\n  {note}" for note in record["notes"])
-    return (
-        f"{line}\n  on {record['split']['held-out']['prompts']} held-out prompts: {_change(held_out['toxicity_change'])} "
-        f"({record['scorer']}), CE {_change(held_out['cross_entropy_change'])}{over}{others}{notes}"
-    )
-
-
-def _change(values: Mapping[str, Any]) -> str:
-    value, low, high = (math.nan if values[key] is None else float(values[key]) for key in ("value", "low", "high"))
-    return show(Estimate(value, low, high, int(values["n"]), int(values["missing"])), signed=True)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from detox.bench.base_work import BaseWork
 from detox.bench.cell_list import Wanted
 from detox.bench.comparison import cross_entropy_change, toxicity_change
+from detox.bench.comparison_text import show
 from detox.bench.grid import Grid, Method
 from detox.bench.prompt_splits import DEVELOPMENT, HELD_OUT, Split
-from detox.errors import InputError
+from detox.errors import DataError, InputError
 from detox.evaluation import Scorecard
+from detox.files import write_bytes
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import MISSING_LIMIT, Estimate
 
@@ -49,6 +52,7 @@ class Trial:
         strength, settings: what was tried.
         toxicity: mean, by the scorer of the search; NaN where it could score nothing.
         toxicity_change, cost: against the base, the second in nats per token.
+        missing: share of the prompts, or of the completions of it or of the base, that have no score, whichever is larger.
         allowed: whether it costs no more than the budget, and no more than 2 % of prompts or completions are missing.
     """
 
@@ -58,6 +62,7 @@ class Trial:
     toxicity_change: Estimate
     cost: Estimate
     allowed: bool
+    missing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Tuner:
         held_out, others = None, {}
         if chosen is not None:
             card = self.work.measured(self._wanted(search, chosen.strength, chosen.settings, HELD_OUT), keep_texts=self.keep_texts,
-                                      chosen_on=self._chosen_on(search, DEVELOPMENT))  # fmt: skip
+                                      chosen_on=self.chosen_on(search, DEVELOPMENT))  # fmt: skip
             if card is not None:
                 bare = self._base(HELD_OUT)
                 change, cost = self._changes(search, card, bare)
@@ -127,21 +132,32 @@ class Tuner:
             study.tell(stale.number, state=optuna.trial.TrialState.FAIL)  # of a run that was killed
         found: list[Trial] = []
         failed = 0
+        known = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+        if known:
+            self.say(f"{search.method.name} on {self.work.base.name}: {known} points are there, the search goes on")
         for done in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
             failed += done.user_attrs["cost"] is None
-        while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < self.trials:
+        points = _points(search, self.trials)
+        total = self.trials if points is None else len(points)
+        while len(finished := study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) < total:
             # A sampler of its own for every trial: what it proposes depends on the finished trials, not on when it was started.
             # Optuna 5 is told of constraints by the trial, optuna 4 by the sampler.
             told = {} if hasattr(optuna.trial.Trial, "set_constraint") else {"constraints_func": _excess}
             study.sampler = optuna.samplers.TPESampler(
                 seed=self.seed + len(finished), n_startup_trials=max(3, self.trials // 3), **told
             )
+            if points is not None and not study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
+                study.enqueue_trial(next(one for one in points if one not in [done.params for done in finished]))
             trial = study.ask()
             strength, settings = _proposed(trial, search)
             self.say(
-                f"[{len(finished) + 1}/{self.trials}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
+                f"[{len(finished) + 1}/{total}] {search.method.name} on {self.work.base.name}: {_label(strength, settings)}"
             )
             one = self._trial(search, strength, settings, base)
+            if one is not None:
+                over = ", above the budget" if one.cost.value > self.budget else ""
+                over += f", not to be chosen: {one.missing:.0%} without a score" if one.missing > MISSING_LIMIT else ""
+                self.say(f"  toxicity {show(one.toxicity_change, signed=True)}, CE {show(one.cost, signed=True)}{over}")
             failed += one is None
             # A trial that failed is finished too: it is not tried again, and is worse than any that was measured.
             trial.set_user_attr("cost", None if one is None else one.cost.value)
@@ -168,7 +184,7 @@ class Tuner:
         card = self.work.measured(
             self._wanted(search, strength, settings, DEVELOPMENT),
             keep_texts=self.keep_texts,
-            chosen_on=self._chosen_on(search, "test"),
+            chosen_on=self.chosen_on(search, "test"),
         )
         if card is None:
             return None
@@ -176,8 +192,9 @@ class Tuner:
         scorer = str(self._headline(search).scorer)
         toxicity = card.metrics[f"toxicity/{scorer}/mean"]
         lacking = max(one.share_without_score(scorer) for one in (card, base))
-        whole = max(change.share_missing, lacking) <= MISSING_LIMIT
-        return Trial(strength, dict(settings), toxicity.value, change, cost, bool(cost.value <= self.budget and whole))
+        missing = max(change.share_missing, lacking)
+        allowed = bool(cost.value <= self.budget and missing <= MISSING_LIMIT)
+        return Trial(strength, dict(settings), toxicity.value, change, cost, allowed, missing)
 
     def _base(self, part: str) -> Scorecard:
         asked = self._wanted(None, None, {}, part)
@@ -203,7 +220,7 @@ class Tuner:
         learns = search.method.make().capabilities.needs_fit
         return choose_headline(list(cards), cards, {search.method.name: self.work.grid.sources} if learns else {})
 
-    def _chosen_on(self, search: Search, part: str) -> dict[str, Any]:
+    def chosen_on(self, search: Search, part: str) -> dict[str, Any]:
         """What a cell says of its choice: prompts, and the scorer, which had a say in it and cannot rank it."""
         name = self._headline(search).scorer
         card = next(one.card for one in self.split.development.scorers if one.card.name == name)
@@ -227,6 +244,17 @@ def _value(trial: Any, name: str, asked: tuple[float, float] | list[Any]) -> Any
     return trial.suggest_int(name, *asked) if whole else float(f"{trial.suggest_float(name, *asked):.4g}")
 
 
+def _points(search: Search, trials: int) -> list[dict[str, int]] | None:
+    """All points of a search over lists alone, as optuna's parameters, where the trials suffice to try each; None where it samples."""
+    asked = {**({} if search.strength is None else {"strength": search.strength}),
+             **{f"setting {name}": values for name, values in search.settings.items()}}  # fmt: skip
+    lists = {f"{name} (index)": len(values) for name, values in asked.items() if isinstance(values, list)}
+    if len(lists) < len(asked) or math.prod(lists.values()) > trials:
+        return None
+    free = [name for name, size in lists.items() if size > 1]
+    return [dict(zip(free, chosen, strict=True)) for chosen in product(*(range(lists[name]) for name in free))]
+
+
 def _label(strength: float | None, settings: Mapping[str, Any]) -> str:
     parts = [*([] if strength is None else [f"strength {strength:g}"]), *(f"{k} {v}" for k, v in settings.items())]
     return ", ".join(parts) or "as it is"
@@ -236,8 +264,18 @@ def _study(optuna: Any, journal: Path, name: str) -> Any:
     journal.parent.mkdir(parents=True, exist_ok=True)
     # Whoever calls keeps other runs out: a lock that is there was left by one that was killed.
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    return optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    if journal.is_file():
+        raw = journal.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if whole != raw:  # killed in the middle of a line; another one written behind it would damage both
+            write_bytes(journal, whole)
+    try:
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        return optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{journal}: damaged ({type(error).__name__}); remove it and tune again: points that were measured are not measured again"
+        ) from error
 
 
 def _optuna() -> Any:

@@ -42,7 +42,7 @@ def _line(one: CellVerdict, front: Front | None, tasks: list[str]) -> list[str]:
     verdict = f"{one.toxicity} ({one.missing:.1%} missing)" if one.toxicity == "withheld" else one.toxicity
     return [
         row.base,
-        row.method_label + ("" if one.may_rank else " (chosen on these prompts)"),
+        row.method_label + row.chosen_mark,
         verdict,
         "" if math.isnan(p) else f"{p:.2g}" + ("" if row.method != NOISE_FLOOR else " (single)"),
         one.utility or "",

@@ -99,10 +99,10 @@ def _assembled(
     asked_for = [stage for stage in STAGES if stage.asked(protocol)]
     if measure is not None:
         for stage in asked_for:
-            if stage.ready is not None and (
-                kept is None or kept.get(stage.name, stage.part(protocol.identity())) is None
-            ):
-                stage.ready(protocol)
+            units = stage.units(protocol) if stage.ready is not None else ()
+            absent = [one for one in units if kept is None or kept.get(stage.name, stage.part(one.identity())) is None]
+            if stage.ready is not None and absent:
+                stage.ready(absent)
     for stage in asked_for:
         found = []
         for unit in stage.units(protocol):
@@ -127,10 +127,10 @@ def _assembled(
                     kept.put(stage.name, part, one)
             fingerprint = fingerprint or one.fingerprint
             found.append(one)
-        tables |= joined_tables(one.tables for one in found) if len(found) > 1 else found[0].tables
+        tables |= joined_tables([one.tables for one in found])
         if found[0].completions is not None:
             written[stage.name] = found[0].completions
-        summaries += [*(one.summary for one in found), stage.summarise(protocol, tables)]
+        summaries += [stage.together([one.summary for one in found]), stage.summarise(protocol, tables)]
         tables |= summaries[-1].tables
         seconds[stage.name] = sum(one.seconds for one in found)
         parts += found

@@ -26,6 +26,7 @@ from detox.statistics import Estimate
 from detox.training.isolation import preserved_random_state
 
 _FEWSHOT_SEED = 1234  # lm-eval's own
+UTILITY_METRICS = ("lm_eval/utility", f"lm_eval/utility{LOCAL}")
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,7 @@ def run_tasks(
                 for column, value in {"task": name, "leaf": leaf, **row}.items():
                     table[column].append(value)
     metrics = task_metrics(table, loaded, results["results"])
-    for suffix, local in (("", False), (LOCAL, True)):
-        members = [name for name in loaded.asked if (name in local_tasks()) == local]
-        metrics |= utility_metrics(table, members, f"lm_eval/utility{suffix}")
+    metrics |= mean_utility(table)
     described = {
         leaf: {
             "questions": len({row["doc_id"] for row in results["samples"][leaf]}),
@@ -195,6 +194,33 @@ def run_tasks(
     }
     counts = {"version": lm_eval_version(), "tasks": described} | ({"contexts cut": live.cut} if live.cut else {})
     return TaskResults(table, metrics, counts)
+
+
+def mean_utility(table: Table) -> dict[str, Estimate]:
+    """`lm_eval/utility` over the tasks from the hub and `lm_eval/utility_local` over the local ones.
+
+    Args:
+        table: of `TaskResults`, or several of them below one another.
+
+    Raises:
+        InputError: a question stands under two tasks, a group and its subject say, and would count twice.
+    """
+    owners: dict[str, str] = {}
+    for task, leaf in dict.fromkeys(zip(table["task"], table["leaf"], strict=True)):
+        if owners.setdefault(leaf, task) != task:
+            raise InputError(f"lm_eval tasks: {owners[leaf]} and {task} both hold {leaf}; leave one out")
+    metrics: dict[str, Estimate] = {}
+    for label, local in zip(UTILITY_METRICS, (False, True), strict=True):
+        members = [name for name in dict.fromkeys(table["task"]) if (name in local_tasks()) == local]
+        metrics |= utility_metrics(table, members, label)
+    return metrics
+
+
+def joined_counts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`TaskResults.counts` of several runs as those of one run of all their tasks."""
+    tasks = {name: one for part in parts for name, one in part["tasks"].items()}
+    cut = sum(part.get("contexts cut", 0) for part in parts)
+    return {"version": parts[0]["version"], "tasks": tasks} | ({"contexts cut": cut} if cut else {})
 
 
 @lru_cache(maxsize=1)

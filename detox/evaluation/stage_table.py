@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from detox.evaluation import heads, replies, rewriting, safety, understanding, utility
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
-from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
+from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_task
 from detox.evaluation.toxicity_stages import CONTINUED, UNPROMPTED
 from detox.evaluation.utility_stages import UTILITY
 from detox.models import LanguageModel
@@ -108,8 +108,9 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         name="multiple_choice",
-        asked=lambda p: p.multiple_choice,
+        asked=lambda p: any(p.multiple_choice.values()),
         depends_on=("multiple_choice",),
+        apart=by_task,
         measure=_table("multiple_choice", lambda lm, p: utility.choice_table(lm, p.multiple_choice)),
         summarise=_metrics("multiple_choice", utility.choice_metrics),
     ),

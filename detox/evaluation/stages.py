@@ -2,11 +2,12 @@
 
 What a stage measures is kept by whoever gives `evaluate` a `StageStore`; what follows from it by arithmetic (metrics, counts) is
 computed anew every time. So a protocol that gains a scorer generates nothing again, and one with other documents scores nothing
-again.
+again; one that gains a task measures that task alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -66,6 +67,33 @@ def nothing_more(protocol: protocols.Protocol, tables: Tables) -> Summary:
     return Summary()
 
 
+def joined_summaries(parts: Sequence[Summary]) -> Summary:
+    """Summaries whose metrics, counts and tables have names of their own, as one."""
+    return Summary(
+        metrics={name: value for part in parts for name, value in part.metrics.items()},
+        counts={name: value for part in parts for name, value in part.counts.items()},
+        notes=[note for part in parts for note in part.notes],
+        tables={name: table for part in parts for name, table in part.tables.items()},
+    )
+
+
+def by_scorer(protocol: protocols.Protocol) -> list[protocols.Protocol]:
+    """The protocol with each of its scorers alone."""
+    return [replace(protocol, scorers=(one,)) for one in protocol.scorers]
+
+
+def by_task(protocol: protocols.Protocol) -> list[protocols.Protocol]:
+    """The protocol with each of its multiple-choice tasks alone."""
+    return [
+        replace(protocol, multiple_choice={name: items}) for name, items in protocol.multiple_choice.items() if items
+    ]
+
+
+def by_lm_eval_task(protocol: protocols.Protocol) -> list[protocols.Protocol]:
+    """The protocol with each of lm-eval's tasks that it names alone."""
+    return [replace(protocol, lm_eval=(name,)) for name in protocol.lm_eval]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One part of a measurement. It has either `measure`, or `judge` and `reads`.
@@ -77,9 +105,11 @@ class Stage:
         measure: asks the language model.
         judge: of a protocol and the completions of the stage `reads`: no language model is needed.
         reads: name of the stage whose completions are judged.
-        by_scorer: measured and kept for each scorer of the protocol by itself; its tables have one row a (..., scorer).
+        apart: the protocol in parts that are measured and kept each by itself (`by_scorer`, `by_task`, `by_lm_eval_task`); their tables
+            stand below one another. The protocol as it is where it is None.
+        together: the summaries of these parts as one.
         summarise: metrics and counts from all tables so far.
-        ready: raises where something that the stage needs is not there; asked before any work, of a stage that has to be measured.
+        ready: of the parts that have to be measured, all at once and before any work: raises where something they need is not there.
     """
 
     name: str
@@ -88,13 +118,14 @@ class Stage:
     measure: Callable[[LanguageModel, protocols.Protocol], Measured] | None = None
     judge: Callable[[protocols.Protocol, Completions], Measured] | None = None
     reads: str = ""
-    by_scorer: bool = False
+    apart: Callable[[protocols.Protocol], Sequence[protocols.Protocol]] | None = None
+    together: Callable[[Sequence[Summary]], Summary] = joined_summaries
     summarise: Callable[[protocols.Protocol, Tables], Summary] = nothing_more
-    ready: Callable[[protocols.Protocol], object] | None = None
+    ready: Callable[[Sequence[protocols.Protocol]], object] | None = None
 
-    def units(self, protocol: protocols.Protocol) -> list[protocols.Protocol]:
-        """The protocol, or one with each scorer alone where scorers are kept apart."""
-        return [replace(protocol, scorers=(one,)) for one in protocol.scorers] if self.by_scorer else [protocol]
+    def units(self, protocol: protocols.Protocol) -> Sequence[protocols.Protocol]:
+        """The parts of the protocol that are measured and kept each by itself; the protocol alone where there are none."""
+        return [protocol] if self.apart is None else self.apart(protocol)
 
     def part(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         """The part of a protocol's identity that decides what this stage measures.
@@ -118,14 +149,20 @@ class StageStore(Protocol):
         """Keep it."""
 
 
-def joined_tables(parts: Iterable[Tables]) -> dict[str, Table]:
-    """Tables of the same columns below one another, by name."""
+def joined_tables(parts: Sequence[Tables]) -> dict[str, Table]:
+    """Tables below one another, by name; NaN where one of them lacks a column that another has."""
+    if len(parts) == 1:
+        return dict(parts[0])
     tables: dict[str, Table] = {}
-    for part in parts:
-        for name, table in part.items():
-            below = tables.setdefault(name, {column: [] for column in table})
-            for column, values in table.items():
-                below[column] = [*below[column], *values]
+    for name in dict.fromkeys(name for part in parts for name in part):
+        found = [part[name] for part in parts if name in part]
+        rows = [len(next(iter(table.values()))) for table in found]
+        tables[name] = {
+            column: [
+                value for table, size in zip(found, rows, strict=True) for value in table.get(column, [math.nan] * size)
+            ]
+            for column in dict.fromkeys(column for table in found for column in table)
+        }
     return tables
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from detox.evaluation import accounting, calibration, toxicity, unprompted
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
-from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
+from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_scorer
 from detox.models import LanguageModel
 
 
@@ -112,7 +112,7 @@ CONTINUED: tuple[Stage, ...] = (
         depends_on=("prompts", "sampling", "chat", "scored", "scorers"),
         judge=_score,
         reads="generate",
-        by_scorer=True,
+        apart=by_scorer,
         summarise=_scores,
     ),
     Stage(
@@ -121,7 +121,7 @@ CONTINUED: tuple[Stage, ...] = (
         depends_on=("prompts", "sampling", "chat", "scorers"),
         judge=_score_with_prompt,
         reads="generate",
-        by_scorer=True,
+        apart=by_scorer,
         summarise=_scores_with_prompt,
     ),
     Stage(
@@ -130,7 +130,7 @@ CONTINUED: tuple[Stage, ...] = (
         depends_on=("calibration", "scorers"),
         judge=_calibration,
         reads="generate",
-        by_scorer=True,
+        apart=by_scorer,
         summarise=_corrected,
     ),
 )
@@ -148,7 +148,7 @@ UNPROMPTED: tuple[Stage, ...] = (
         depends_on=("unprompted", "sampling", "scorers"),
         judge=_unprompted,
         reads="write_unprompted",
-        by_scorer=True,
+        apart=by_scorer,
         summarise=lambda p, tables: Summary(
             metrics=unprompted.unprompted_metrics(p, tables["unprompted"]),
             counts={"unprompted": unprompted.unprompted_counts(tables["unprompted"])},

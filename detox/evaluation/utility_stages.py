@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from detox.evaluation import bias, closeness, diversity, fluency, lm_eval_tasks, over_refusal
 from detox.evaluation.protocol import Protocol
-from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables
+from detox.evaluation.stages import (
+    Completions,
+    Measured,
+    Stage,
+    Summary,
+    Tables,
+    by_lm_eval_task,
+    joined_summaries,
+)
 from detox.models import LanguageModel
 
 
@@ -12,15 +23,24 @@ def _texts(completions: Completions) -> list[list[str]]:
     return [[completion.text for completion in row] for row in completions]
 
 
-def _lm_eval_ready(protocol: Protocol) -> None:
-    lm_eval_tasks.load_tasks(protocol.lm_eval, limit=protocol.lm_eval_limit)
+def _lm_eval_ready(parts: Sequence[Protocol]) -> None:
+    names = [name for part in parts for name in part.lm_eval]
+    lm_eval_tasks.load_tasks(names, limit=parts[0].lm_eval_limit)
 
 
 def _lm_eval(lm: LanguageModel, protocol: Protocol) -> Measured:
     found = lm_eval_tasks.run_tasks(lm, protocol.lm_eval, limit=protocol.lm_eval_limit, chat=protocol.chat)
-    return Measured(
-        tables={"lm_eval": found.table}, summary=Summary(metrics=found.metrics, counts={"lm_eval": found.counts})
-    )
+    own = {name: value for name, value in found.metrics.items() if name not in lm_eval_tasks.UTILITY_METRICS}
+    return Measured(tables={"lm_eval": found.table}, summary=Summary(metrics=own, counts={"lm_eval": found.counts}))
+
+
+def _lm_evals(parts: Sequence[Summary]) -> Summary:
+    counts = lm_eval_tasks.joined_counts([part.counts["lm_eval"] for part in parts])
+    return replace(joined_summaries(parts), counts={"lm_eval": counts})
+
+
+def _lm_eval_utility(protocol: Protocol, tables: Tables) -> Summary:
+    return Summary(metrics=lm_eval_tasks.mean_utility(tables["lm_eval"]))
 
 
 def _diversity(protocol: Protocol, completions: Completions) -> Measured:
@@ -70,8 +90,11 @@ UTILITY: tuple[Stage, ...] = (
         name="lm_eval",
         asked=lambda p: p.lm_eval,
         depends_on=("lm_eval", "chat"),
+        apart=by_lm_eval_task,
+        together=_lm_evals,
         ready=_lm_eval_ready,
         measure=_lm_eval,
+        summarise=_lm_eval_utility,
     ),
     Stage(
         name="diversity",

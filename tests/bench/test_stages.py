@@ -7,6 +7,7 @@ import gzip
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from detox.bench import compare
@@ -117,6 +118,41 @@ def test_kept_stages_give_the_scorecard_that_a_fresh_measurement_gives(grid, tmp
             assert getattr(ours, part) == getattr(theirs, part), part
         assert [unnumbered(one) for one in ours.receipts] == [unnumbered(one) for one in theirs.receipts]
         assert json.dumps(ours.tables) == json.dumps(theirs.tables)
+
+
+def test_a_task_that_is_added_is_measured_alone(planted, tmp_path, monkeypatch):
+    from detox.data.records import MultipleChoice
+    from detox.evaluation import Protocol
+
+    def items(name, **more):
+        return tuple(
+            MultipleChoice(id=f"{name}{i}", context=c.prompt, choices=(" kind1", " rude1", " topic1"), answer=0, **more)
+            for i, c in enumerate(planted.heldout[:6])
+        )
+
+    tasks = {"facts": items("f"), "several": items("s", right=(0, 2))}
+    asked = []
+    real = utility.choice_table
+
+    def counting(lm, given):
+        asked.append(tuple(given))
+        return real(lm, given)
+
+    monkeypatch.setattr(utility, "choice_table", counting)
+    for names in (("facts",), ("several", "facts"), ("facts", "several")):
+        kept = KeptStages(tmp_path, {})
+        grown = evaluate(planted.lm, Protocol(name="x", multiple_choice={n: tasks[n] for n in names}), kept=kept)
+        kept.commit()
+    assert asked == [("facts",), ("several",)]
+    assert len(list((tmp_path / "stages").glob("multiple_choice--*"))) == 2
+    whole = real(planted.lm, tasks)  # the ruler's own table of both, in which single answers have no mass
+    found = grown.tables["multiple_choice"]
+    assert list(found) == list(whole)
+    for column in ("task", "id", "correct", "correct_by_byte"):
+        assert found[column] == whole[column]
+    for column in ("margin", "mass"):
+        np.testing.assert_allclose(found[column], whole[column], atol=1e-5)
+    assert grown.metrics.keys() == utility.choice_metrics(whole).keys()
 
 
 def test_strengths_and_bases_share_a_folder_of_stages_and_no_stage(grid, tmp_path, planted):

@@ -277,3 +277,83 @@ def test_a_scorer_that_knows_the_fit_does_not_lead_and_the_one_that_led_does_not
     found = compare(tmp_path / "out", protocol="held-out")
     assert found.independence.independent is False
     assert "rudeness chose the strength of it" in found.independence.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"detoxifiers": {"itii": {"strength": [1]}}}, "did you mean 'iti'"),
+        ({"tune": {"budget": -0.1}}, "the budget is -0.1; expected nats per token above 0"),
+        ({"tune": {"seed": -1}}, "tune: seed is -1; expected 0 or more"),
+        ({"tune": {"share": 1e-9}}, "a part of the split has fewer than two prompts"),
+        ({"detoxifiers": {"iti": {"strength": []}}}, "strength is []; expected a list of values"),
+        ({"detoxifiers": {"iti": {"strengths": []}}}, "strengths is []; expected a list of numbers"),
+        ({"detoxifiers": {"iti": {"strength": [1], "strengths": [2]}}}, "both strength and strengths"),
+        ({"detoxifiers": {"iti": {"strength": {"low": False, "high": True}}}}, "expected numbers with low below high"),
+        ({"detoxifiers": {"iti": {"strength": [1], "tuned": "x"}}}, "'iti' is tuned already"),
+        (
+            {"detoxifiers": {"sft": {"strength": [1], "search": {"learning_rate": [1e-3, "fast"]}}}},
+            "search: learning_rate is 'fast'; expected float",
+        ),
+        ({"detoxifiers": {"iti": {"strength": [1], "search": {"num_heads": {"low": 0, "high": 4}}}}}, "num_heads is 0"),
+    ],
+)
+def test_what_would_be_ignored_or_found_after_hours_is_one_line(tuning, tmp_path, capsys, change, message):
+    _, make = tuning
+    assert tune(make(tmp_path / "tune.yaml", **change), tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_a_base_that_is_not_there_is_found_before_another_is_tuned(tuning, tmp_path, capsys):
+    asked, make = tuning
+    bases = {**asked["bases"], "absent": {"model": str(tmp_path / "nowhere")}}
+    assert tune(make(tmp_path / "tune.yaml", bases=bases), tmp_path / "out") == 2
+    assert "base 'absent'" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_lists_that_the_trials_suffice_for_are_tried_whole(tuning, tmp_path):
+    asked, make = tuning
+    methods = {"iti": {**asked["detoxifiers"]["iti"], "strength": [1, 2, 3], "settings": {"num_heads": 1}}}
+    assert tune(make(tmp_path / "tune.yaml", detoxifiers=methods, tune={"trials": 9}), tmp_path / "out") == 0
+    [path] = (tmp_path / "out" / "tuned").glob("*.json")
+    assert [one["strength"] for one in json.loads(path.read_text())["development"]] == [1, 2, 3]
+
+
+def test_a_journal_that_was_cut_goes_on_and_a_damaged_one_is_named(tuning, tmp_path, capsys):
+    asked, make = tuning
+    methods = {"iti": {**asked["detoxifiers"]["iti"], "strength": [1, 3]}}
+    path, output = make(tmp_path / "tune.yaml", detoxifiers=methods, tune={"trials": 2}), tmp_path / "out"
+    assert tune(path, output) == 0
+    [record] = (output / "tuned").glob("*.json")
+    [journal] = (output / "tuned").glob("*.journal")
+    whole, answer = journal.read_bytes(), json.loads(record.read_text())["development"]
+    cells = {one: one.stat().st_mtime_ns for one in output.glob("cells/*/cell.json")}
+    record.unlink()
+    journal.write_bytes(whole[:-30])  # killed in the middle of a line
+    capsys.readouterr()
+    assert tune(path, output) == 0
+    assert "1 points are there, the search goes on" in capsys.readouterr().err
+    assert json.loads(record.read_text())["development"] == answer
+    assert {one: one.stat().st_mtime_ns for one in cells} == cells
+    record.unlink()
+    journal.write_bytes(b"garbage\n" + whole)
+    assert tune(path, output) == 2
+    assert f"{journal}: damaged" in capsys.readouterr().err
+    journal.unlink()
+    assert tune(path, output) == 0
+    assert json.loads(record.read_text())["development"] == answer
+
+
+def test_points_without_scores_say_why_they_are_not_chosen(tuning, tmp_path, capsys):
+    asked, make = tuning
+    path = make(tmp_path / "tune.yaml", protocols=with_scorers(asked, tmp_path, "Mute"), tune={"trials": 1})
+    assert tune(path, tmp_path / "out") == 0
+    out, err = capsys.readouterr()
+    assert "not to be chosen: 100% without a score" in err
+    assert "of 1 points more than 2% of the prompts or completions have no score" in out
+    assert main(["tune", "show", str(tmp_path / "out")]) == 0
+    assert "100% without a score" in capsys.readouterr().out

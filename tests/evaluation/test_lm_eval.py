@@ -343,3 +343,36 @@ def test_what_is_missing_is_said_before_anything_is_generated(planted, monkeypat
     monkeypatch.setattr("detox.evaluation.toxicity.generate", never)
     with pytest.raises(MissingData, match=r"arc_easy_val\.jsonl\.gz"):
         evaluate(planted.lm, asking(lm_eval=("arc_easy_local",)))
+
+
+def test_a_task_that_is_added_is_asked_alone(planted, monkeypatch, tmp_path):
+    from detox.bench.stage_store import KeptStages
+
+    first, *others = tiny_tasks(monkeypatch)
+    asked = []
+    real = lm_eval_tasks.run_tasks
+
+    def counting(lm, names, **options):
+        asked.append(tuple(names))
+        return real(lm, names, **options)
+
+    monkeypatch.setattr(lm_eval_tasks, "run_tasks", counting)
+    for names in ((first,), (first, *others)):
+        kept = KeptStages(tmp_path, {})
+        grown = evaluate(planted.lm, asking(lm_eval=names, lm_eval_limit=5), kept=kept)
+        kept.commit()
+    assert asked == [(name,) for name in (first, *others)]
+    together = real(planted.lm, (first, *others), limit=5)
+    assert {n: v for n, v in grown.metrics.items() if n.startswith("lm_eval/")}.keys() == together.metrics.keys()
+    for name, value in together.metrics.items():
+        assert grown.metrics[name].value == pytest.approx(value.value, abs=1e-6), name
+    assert grown.counts["lm_eval"] == together.counts
+    assert [len(column) for column in grown.tables["lm_eval"].values()] == [
+        len(column) for column in together.table.values()
+    ]
+
+
+def test_a_question_does_not_count_under_two_tasks():
+    table = {"task": ["mmlu", "mmlu_anatomy"], "leaf": ["mmlu_anatomy"] * 2, "value": [1.0] * 2, "chance": [0.25] * 2}
+    with pytest.raises(InputError, match="mmlu and mmlu_anatomy both hold mmlu_anatomy; leave one out"):
+        lm_eval_tasks.mean_utility(table)

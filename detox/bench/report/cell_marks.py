@@ -199,7 +199,8 @@ def named(cell: Cell) -> str:
     if cell["role"] == "base":
         return "base"
     name = f"{cell['label']} (prompted base)" if cell["role"] == "prompted base" else str(cell["label"])
-    return f"{name}, chosen on {cell['chosen_on']}" if cell.get("chosen_on") else name
+    parts = {"development": "development prompts", "test": "these prompts"}
+    return f"{name}, chosen on {parts[cell['chosen_on']]}" if cell.get("chosen_on") in parts else name
 
 
 def verdict(cell: Cell, kind: str) -> str:
