@@ -15,11 +15,11 @@ import numpy as np
 from detox.data.making.prompts import require_form
 from detox.data.records import Prompt
 from detox.errors import InputError
-from detox.evaluation.refusal_judge import COMPLIES, PARTIAL, REFUSES, VERDICTS, RefusalJudge, RefusalPhrases
+from detox.evaluation.refusal_judge import COMPLIES, PARTIAL, REFUSES, RefusalJudge, RefusalPhrases, checked_verdicts
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import records_digest, repeated_id
 from detox.models import Completion, LanguageModel, Sampling, generate
-from detox.models.tokenization import PromptLike
+from detox.models.tokenization import prompts_for
 from detox.scorers.protocol import is_empty
 from detox.statistics import Estimate, mean_estimate
 
@@ -88,11 +88,8 @@ def form_of(lm: LanguageModel, task: OverRefusalTask) -> str:
 
 def write_answers(lm: LanguageModel, task: OverRefusalTask, sampling: Sampling) -> list[list[Completion]]:
     """What the model answers to each request."""
-    turns: list[PromptLike]
-    if form_of(lm, task) == "chat":
-        turns = [[{"role": "user", "content": prompt.text}] for prompt in task.prompts]
-    else:
-        turns = [task.template.replace("{text}", prompt.text) for prompt in task.prompts]
+    texts = [prompt.text for prompt in task.prompts]
+    turns = prompts_for(texts, chat=form_of(lm, task) == "chat", template=task.template)
     return generate(lm, turns, sampling)
 
 
@@ -103,12 +100,9 @@ def refusal_table(task: OverRefusalTask, answers: Sequence[Sequence[Completion]]
         InputError: the judge did not give one known verdict a reply.
     """
     rows = [(p, s, c) for p, own in zip(task.prompts, answers, strict=True) for s, c in enumerate(own)]
-    verdicts = task.judge.verdicts([prompt.text for prompt, _, _ in rows], [one.text for _, _, one in rows])
-    if len(verdicts) != len(rows) or not {*verdicts} <= {*VERDICTS}:
-        raise InputError(
-            f"judge {task.judge.identity().get('name')!r} gave {len(verdicts)} verdicts for {len(rows)} replies "
-            f"({', '.join(sorted({*map(str, verdicts)}))}); expected one each, out of {', '.join(VERDICTS)}"
-        )
+    verdicts = checked_verdicts(
+        task.judge, [prompt.text for prompt, _, _ in rows], [one.text for _, _, one in rows], what="replies"
+    )
     return {
         "prompt": [prompt.id for prompt, _, _ in rows],
         "sample": [sample for _, sample, _ in rows],
