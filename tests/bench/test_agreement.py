@@ -12,17 +12,12 @@ from sklearn.metrics import cohen_kappa_score
 from detox.bench.agreement import agreement, seen_by_all
 from detox.errors import InputError
 from detox.statistics import Estimate
+from tests.bench.synthetic import score_table
 
 
 def scores(**by_scorer):
     """A table from (prompts, samples) arrays."""
-    table = {"prompt": [], "sample": [], "scorer": [], "value": [], "reason": []}
-    for name, values in by_scorer.items():
-        for prompt, row in enumerate(values):
-            for sample, value in enumerate(row):
-                for column, cell in zip(table, (str(prompt), sample, name, float(value), None), strict=True):
-                    table[column].append(cell)
-    return table
+    return score_table(by_scorer)
 
 
 def drawn(rng, prompts=300, samples=3, shift=0.0):
