@@ -9,15 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads JSON, sends (status, headers, bytes), and says nothing on the terminal."""
+    """Calls `get()` or `post(body)` of a subclass, which `send` (status, headers, bytes); says nothing on the terminal."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *args):
         pass
 
-    def body(self):
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def do_GET(self):
+        self.get()
+
+    def do_POST(self):
+        self.post(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
     def send(self, sent):
         code, headers, data = sent
