@@ -9,7 +9,7 @@ from typing import Any
 from detox.bench.cells import digest
 from detox.data import catalogue
 from detox.data.records import LabelledText, Prompt
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.scorers import Scorer, load_scorer
 
 # Sets of the catalogue with Perspective's own scores. perspective_wiki_2k is left for testing.
@@ -53,8 +53,7 @@ def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Seq
             return TruthScorer()
         if isinstance(spec, Mapping) and "trained" in spec:
             for key in spec:
-                if key not in ("trained", "name", "seed"):
-                    raise UnknownName("key of a trained scorer", str(key), ("trained", "name", "seed"))
+                require_known("key of a trained scorer", key, ("trained", "name", "seed"))
             return _trained(Path(store), spec, prompts, train=train)
         return load_scorer(spec)
 

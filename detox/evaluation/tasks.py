@@ -11,7 +11,7 @@ from typing import Any
 from detox.data.making.prompts import Instructions, require_form
 from detox.data.making.similarity import Embedder
 from detox.data.records import LabelledText, Prompt, group_names
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.evaluation.judges import Judge, PhraseJudge
 
 REGRESSIONS = ("standardised", "paper")
@@ -116,8 +116,7 @@ class ProbeTask:
                 )
         if self.subsamples < 1:
             raise InputError(f"probe: subsamples is {self.subsamples}; expected at least 1")
-        if self.regression not in REGRESSIONS:
-            raise UnknownName("regression of the probe", self.regression, REGRESSIONS)
+        require_known("regression of the probe", self.regression, REGRESSIONS)
 
     def identity(self) -> Any:
         """Everything that changes a number, as JSON; that of a train and a test set is what it always was."""
@@ -157,8 +156,7 @@ class HeadProbeTask:
             raise InputError(f"head probes: heldout is {self.heldout}; expected a share in (0, 1)")
         if not self.C > 0:
             raise InputError(f"head probes: C is {self.C}; expected a positive number")
-        if self.split not in SPLITS:
-            raise UnknownName("split of head probes", self.split, SPLITS)
+        require_known("split of head probes", self.split, SPLITS)
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON."""

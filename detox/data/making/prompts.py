@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models.tokenization import Message
 
 SIDES = ("safe", "toxic")
@@ -24,8 +24,7 @@ def require_form(form: str) -> None:
     Raises:
         UnknownName: neither "chat" nor "plain".
     """
-    if form not in FORMS:
-        raise UnknownName("form of asking", form, FORMS)
+    require_known("form of asking", form, FORMS)
 
 
 @dataclass(frozen=True, kw_only=True)
