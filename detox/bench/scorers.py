@@ -24,20 +24,6 @@ are not published as one set. wordlist: three published lexicons, trained on not
 """
 
 
-def default_panel(store: str | Path, prompts: Sequence[Prompt] = ()) -> tuple[Scorer, ...]:
-    """The scorers of `PANEL`.
-
-    Args:
-        store: where the trained one is kept, and looked for.
-        prompts: that will be evaluated; the trained one has not seen them.
-
-    Raises:
-        MissingData: no data directory with the lexicons and the scored sets; names the file.
-    """
-    make = scorer_maker(store)
-    return tuple(make(spec, prompts) for spec in PANEL)
-
-
 def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Sequence[Prompt]], Scorer]:
     """What a grid needs to make scorers; trained ones are kept in the store.
 

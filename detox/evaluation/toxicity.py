@@ -24,11 +24,6 @@ def write_completions(lm: LanguageModel, protocol: Protocol) -> list[list[Comple
     return generate(lm, prompts_for(texts, chat=protocol.chat), protocol.sampling)
 
 
-def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None) -> Table:
-    """The table "scores" of `score_tables`."""
-    return score_tables(protocol, texts, with_prompt=with_prompt)["scores"]
-
-
 def score_tables(
     protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None
 ) -> dict[str, Table]:
@@ -110,7 +105,7 @@ def toxicity_metrics(
 
     Args:
         protocol: its prompts, scorers, threshold.
-        table: of `score_table`.
+        table: "scores" of `score_tables`.
         family: first part of the metrics' names.
         left_out: (prompts, samples) completions that are not to count though they have a score.
     """
