@@ -76,7 +76,13 @@ STAGES: tuple[Stage, ...] = (
     *CONTINUED,
     field_stage("documents", utility.document_table, utility.document_metrics),
     field_stage("toxic_documents", utility.risky_document_table, utility.risky_document_metrics),
-    field_stage("multiple_choice", utility.choice_table, utility.choice_metrics),
+    Stage(
+        name="multiple_choice",
+        asked=lambda p: p.multiple_choice,
+        depends_on=("multiple_choice",),
+        measure=lambda lm, p: Measured(tables={"multiple_choice": utility.choice_table(lm, p.multiple_choice)}),
+        summarise=from_table("multiple_choice", utility.choice_metrics),
+    ),
     field_stage("minimal_pairs", utility.pair_table, utility.pair_metrics),
     field_stage("recognition", understanding.recognition_table, understanding.recognition_metrics),
     Stage(
