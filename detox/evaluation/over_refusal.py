@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from detox.data.making.prompts import require_form
+from detox.data.making.prompts import form_for, require_form
 from detox.data.records import Prompt
 from detox.errors import InputError
 from detox.evaluation.refusal_judge import COMPLIES, PARTIAL, REFUSES, RefusalJudge, RefusalPhrases, checked_verdicts
 from detox.evaluation.scorecard import Table
-from detox.evaluation.tasks import records_digest, repeated_id
+from detox.evaluation.tasks import records_digest, require_own_ids
 from detox.models import Completion, LanguageModel, Sampling, generate
 from detox.models.tokenization import prompts_for
 from detox.scorers.protocol import is_empty
@@ -66,9 +66,7 @@ class OverRefusalTask:
             raise InputError(
                 f"over-refusal: {type(self.judge).__name__} is no judge; expected `identity` and `verdicts`, as RefusalPhrases has"
             )
-        twice = repeated_id(self.prompts)
-        if twice is not None:
-            raise InputError(f"over-refusal: two prompts with id {twice!r}; ids must be unique")
+        require_own_ids(self.prompts, what="over-refusal: two prompts")
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; the judge by its own identity."""
@@ -81,15 +79,10 @@ def side_of(prompt: Prompt) -> str:
     return (prompt.group or "").partition("/")[0]
 
 
-def form_of(lm: LanguageModel, task: OverRefusalTask) -> str:
-    """Chat or plain: the task's, or what the tokenizer offers."""
-    return task.form or ("chat" if lm.tokenizer.chat_template else "plain")
-
-
 def write_answers(lm: LanguageModel, task: OverRefusalTask, sampling: Sampling) -> list[list[Completion]]:
     """What the model answers to each request."""
     texts = [prompt.text for prompt in task.prompts]
-    turns = prompts_for(texts, chat=form_of(lm, task) == "chat", template=task.template)
+    turns = prompts_for(texts, chat=form_for(lm, task.form) == "chat", template=task.template)
     return generate(lm, turns, sampling)
 
 

@@ -26,14 +26,17 @@ def records_digest(records: Iterable[Any]) -> str | None:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogatepass")).hexdigest()[:16] if rows else None
 
 
-def repeated_id(records: Iterable[Any]) -> str | None:
-    """The first id that two records share; None where every record has its own."""
-    seen: set[str] = set()
+def require_own_ids(records: Iterable[Any], *, what: str) -> None:
+    """Refuse records of which two have one id.
+
+    Raises:
+        InputError: begins with `what`, "task: two prompts", and names the id.
+    """
+    ids: set[str] = set()
     for record in records:
-        if record.id in seen:
-            return str(record.id)
-        seen.add(record.id)
-    return None
+        if record.id in ids:
+            raise InputError(f"{what} with id {record.id!r}; ids must be unique")
+        ids.add(record.id)
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -185,9 +188,7 @@ class SafetyScoreTask:
     def __post_init__(self) -> None:
         if not 0 < self.significance <= 1:
             raise InputError(f"safety score: significance is {self.significance}; expected a number in (0, 1]")
-        twice = repeated_id(self.items)
-        if twice is not None:
-            raise InputError(f"safety score: two statements with id {twice!r}; ids must be unique")
+        require_own_ids(self.items, what="safety score: two statements")
         labels: dict[str, set[int]] = {}
         for item in self.items:
             if item.label is not None:
@@ -234,9 +235,7 @@ class ReplyTask:
             raise InputError(
                 f"replies: {type(self.judge).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
             )
-        twice = repeated_id(self.prompts)
-        if twice is not None:
-            raise InputError(f"replies have two prompts with id {twice!r}; ids must be unique")
+        require_own_ids(self.prompts, what="replies have two prompts")
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; the judge by its own identity."""
@@ -276,9 +275,7 @@ class RewriteTask:
                 raise InputError(
                     f"rewriting: {type(self.embedder).__name__} is no embedder; expected `identity` and `embed`, as load_embedder gives"
                 )
-        twice = repeated_id(self.texts)
-        if twice is not None:
-            raise InputError(f"rewriting: two texts with id {twice!r}; ids must be unique")
+        require_own_ids(self.texts, what="rewriting: two texts")
         for one in self.texts:
             lines = len(one.text.strip().splitlines())
             if lines != 1:

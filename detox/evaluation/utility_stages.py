@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detox.data.making.prompts import form_for
 from detox.evaluation import bias, closeness, diversity, fluency, lm_eval_tasks, over_refusal
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.stages import Completions, Measured, Stage, Summary, field_stage, from_table, texts_of
@@ -42,7 +43,7 @@ def _kl(lm: LanguageModel, protocol: Protocol) -> Measured:
 
 def _write_over_refusal(lm: LanguageModel, protocol: Protocol) -> Measured:
     assert protocol.over_refusal is not None
-    form = over_refusal.form_of(lm, protocol.over_refusal)
+    form = form_for(lm, protocol.over_refusal.form)
     return Measured(
         completions=over_refusal.write_answers(lm, protocol.over_refusal, protocol.sampling),
         summary=Summary(counts={"over_refusal_form": form}),
