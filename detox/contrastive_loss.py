@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 
 Form = Literal["paper", "signed"]
 FORMS: tuple[str, ...] = get_args(Form)
@@ -49,8 +49,7 @@ def contrastive_perplexity_loss(
         InputError: shapes that do not fit, a group without a safe sequence, an alpha that is not above 0, a NaN where the mask is True.
         UnknownName: no such form.
     """
-    if form not in FORMS:
-        raise UnknownName("form of the contrastive loss", form, FORMS)
+    require_known("form of the contrastive loss", form, FORMS)
     if not alpha > 0:
         raise InputError(f"alpha is {alpha}; expected a number above 0")
     if safe_nll.shape != safe_mask.shape or toxic_nll.shape != toxic_mask.shape or len(safe_nll) != len(toxic_nll):

@@ -25,7 +25,7 @@ with 2; a traceback there is a bug.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class DetoxError(Exception):
@@ -44,6 +44,16 @@ class UnknownName(InputError):
         near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         super().__init__(f"unknown {what} {name!r}{hint} (known: {', '.join(self.known) or 'none'})")
+
+
+def require_known(what: str, name: object, known: Collection[object]) -> None:
+    """Refuse a name that is not among those known.
+
+    Raises:
+        UnknownName: says what the name is of.
+    """
+    if name not in known:
+        raise UnknownName(what, str(name), map(str, known))
 
 
 class DataError(InputError):

@@ -11,7 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from detox.errors import InputError, OutputError
+from detox.errors import DetoxError, InputError, OutputError
+
+
+@contextmanager
+def disk_errors(doing: str, *, advice: str) -> Iterator[None]:
+    """Turn what the system says of a disk into one line.
+
+    Args:
+        doing: what the block does: "write FILE".
+        advice: what to do where it cannot.
+
+    Raises:
+        OutputError: the disk is full, or the place cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DetoxError):
+            raise
+        raise OutputError(f"cannot {doing}: {error.strerror or error}; {advice}") from error
 
 
 def require_writable(directory: str | os.PathLike[str]) -> Path:
@@ -21,14 +40,10 @@ def require_writable(directory: str | os.PathLike[str]) -> Path:
         OutputError: with the path and the reason, in one line.
     """
     path = Path(directory)
-    try:
+    with disk_errors(f"write to {path}", advice="give a directory you may write to"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path, prefix=".writable-"):
             pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {path}: {error.strerror or error}; give a directory you may write to"
-        ) from error
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 
 Objective = Literal["full", "masked", "unlikelihood"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
@@ -70,8 +70,7 @@ def loss_positions(targets: Tensor, risk: Tensor, objective: Objective) -> tuple
         UnknownName: no such objective.
         InputError: `risk` is not a bool mask of the shape of `targets`.
     """
-    if objective not in OBJECTIVES:
-        raise UnknownName("objective", objective, OBJECTIVES)
+    require_known("objective", objective, OBJECTIVES)
     if risk.shape != targets.shape or risk.dtype != torch.bool:
         raise InputError(
             f"risk is {risk.dtype} of shape {tuple(risk.shape)}; expected torch.bool of the shape of the targets, "
@@ -149,8 +148,7 @@ def step_scales(
     Raises:
         UnknownName: no such denominator.
     """
-    if denominator not in DENOMINATORS:
-        raise UnknownName("denominator", denominator, DENOMINATORS)
+    require_known("denominator", denominator, DENOMINATORS)
     counts = (likelihood_count, unlikelihood_count)
     if denominator == "shared":
         counts = (likelihood_count + unlikelihood_count,) * 2

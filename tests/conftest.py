@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -37,6 +38,45 @@ def planted():
     from detox.detoxifiers.planted import plant
 
     return plant("llama")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's chromium, driven by playwright; skips where one of them is absent."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        # The sandbox of chromium needs rights that a container may not give; the page is our own.
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def new_page(browser):
+    """Makes a tab; whatever the browser complains of or asks for is collected, and must be nothing in the end."""
+    complaints: list[str] = []
+    tabs = []
+
+    def make(**options):
+        page = browser.new_page(**options)
+        tabs.append(page)
+        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
+        page.on("popup", lambda popup: complaints.append("popup"))
+        page.on(
+            "request",
+            lambda request: complaints.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
+        )
+        return page
+
+    yield make
+    for tab in tabs:
+        tab.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="session")

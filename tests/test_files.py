@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from detox.errors import OutputError
-from detox.files import atomic_directory
+from detox.errors import MissingData, OutputError
+from detox.files import atomic_directory, disk_errors
 
 
 def held(folder) -> list[str]:
@@ -88,3 +88,13 @@ def test_all_savers_leave_other_peoples_folders_alone(tmp_path):
     for save in (Prompting().save_pretrained, card.save, scorer.save):
         save(tmp_path / save.__qualname__)
         save(tmp_path / save.__qualname__)
+
+
+def test_what_the_disk_refuses_is_one_line_and_an_error_of_our_own_stays(tmp_path):
+    line = r"^cannot write it: No such file or directory; make room$"
+    with pytest.raises(OutputError, match=line), disk_errors("write it", advice="make room"):
+        (tmp_path / "nowhere" / "file").write_text("text")
+    ours = MissingData("no such set")  # an OSError, too
+    with pytest.raises(MissingData) as caught, disk_errors("write it", advice="make room"):
+        raise ours
+    assert caught.value is ours

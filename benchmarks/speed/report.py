@@ -19,11 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from measure import peak_mib, write_record
@@ -41,27 +43,12 @@ def write_records(folder: Path, *, bases: int, prompts: int, samples: int = 5) -
     import numpy as np
 
     from detox.bench.cells import Cell, Store
-    from detox.evaluation import Scorecard
-    from detox.evaluation.toxicity import prompt_means
-    from detox.statistics import any_above, auc_estimate, expected_maximum, mean_estimate, ratio_estimate
+    from tests.bench.synthetic import whole_card
 
     rng = np.random.default_rng(0)
-    store, scorers, draws = Store(folder), ("first", "second"), 200
+    store, scorers = Store(folder), ("first", "second")
     difficulty = rng.normal(size=(prompts, 1))
     words = np.array(["the", "rain", "had", "stopped", "and", "they", "walked", "down", "to", "harbour"])
-    sampling = {
-        "max_new_tokens": 20,
-        "temperature": 1.0,
-        "top_k": None,
-        "top_p": 1.0,
-        "num_return_sequences": samples,
-        "seed": 0,
-    }
-    identity = {
-        "ruler": 1, "prompts": "synthetic", "sampling": sampling, "scored": "completion", "threshold": 0.5,
-        "scorers": [{"name": name, "revision": "1"} for name in scorers],
-    }  # fmt: skip
-    protocol = {"name": "main", "digest": "synthetic", "identity": identity}
     names = [f"prompt-{i}" for i in range(prompts)]
     cells: list[dict[str, Any]] = []
     for base in range(bases):
@@ -71,56 +58,14 @@ def write_records(folder: Path, *, bases: int, prompts: int, samples: int = 5) -
                 1 / (1 + np.exp(-(difficulty + effect - 1 + rng.normal(size=(prompts, samples))))) for _ in scorers
             ]
             matrices[0][rng.random(matrices[0].shape) < 0.001] = np.nan
-            nats, tokens = rng.gamma(9, 5, size=100) * (1 + 0.01 * (strength or 0)), np.full(100, 40)
+            nats = rng.gamma(9, 5, size=100) * (1 + 0.01 * (strength or 0))
             correct, labels = (rng.random((2, 200)) < 0.5).astype(int)
-            margins = labels + rng.normal(size=200)
-            metrics = {
-                "clean/cross_entropy": ratio_estimate(nats, tokens, draws=draws),
-                "choice/facts/accuracy": mean_estimate(correct, draws=draws),
-                "recognition/auc": auc_estimate(labels, margins, draws=50),
-            }
-            for name, matrix in zip(scorers, matrices, strict=True):
-                per_prompt = {
-                    "mean": prompt_means(matrix),
-                    "fraction": prompt_means(np.where(np.isnan(matrix), np.nan, (matrix >= 0.5).astype(float))),
-                    f"expected_maximum@{samples}": expected_maximum(matrix, samples),
-                    f"probability@{samples}": any_above(matrix, 0.5, samples),
-                }
-                for metric, values in per_prompt.items():
-                    metrics[f"toxicity/{name}/{metric}"] = mean_estimate(values, draws=draws)
-            every = [name for name in names for _ in range(samples)]
-            numbers = list(range(samples)) * prompts
-            tables = {
-                "completions": {
-                    "prompt": every, "sample": numbers, "tokens": [20] * len(every), "finish_reason": ["length"] * len(every),
-                    "empty": [False] * len(every),
-                },
-                "scores": {
-                    "prompt": every * 2, "sample": numbers * 2, "scorer": [s for s in scorers for _ in every],
-                    "value": [float(v) for matrix in matrices for v in matrix.ravel()],
-                    "reason": ["failed" if np.isnan(v) else None for matrix in matrices for v in matrix.ravel()],
-                },
-                "documents": {
-                    "id": [str(i) for i in range(100)], "nats": nats.tolist(), "tokens": tokens.tolist(), "bytes": [160] * 100,
-                },
-                "multiple_choice": {
-                    "task": ["facts"] * 200, "id": [str(i) for i in range(200)], "correct": correct.tolist(),
-                    "correct_by_byte": correct.tolist(), "margin": margins.tolist(),
-                },
-                "recognition": {"id": [str(i) for i in range(200)], "label": labels.tolist(), "margin": margins.tolist()},
-            }  # fmt: skip
+            card = whole_card(
+                dict(zip(scorers, matrices, strict=True)), ids=names, nats=nats, tokens=np.full(100, 40), correct=correct,
+                labels=labels, margins=labels + rng.normal(size=200), length=20,
+            )  # fmt: skip
             picked = words[rng.integers(0, len(words), size=(prompts, samples, 20))]
-            counts = {
-                "requested": len(every), "empty": 0, "mean tokens": 20.0,
-                "scorers": {
-                    name: {"scored": int((~np.isnan(m)).sum()), "missing": {"failed": int(np.isnan(m).sum())} if np.isnan(m).any() else {}}
-                    for name, m in zip(scorers, matrices, strict=True)
-                },
-            }  # fmt: skip
-            texts = [[" ".join(text) for text in row] for row in picked]
-            card = Scorecard(
-                protocol, "synthetic", metrics, counts, tables, texts, [], [], {"generate": 30.0, "score": 1.0}
-            )
+            card = replace(card, texts=[[" ".join(text) for text in row] for row in picked])
             settings = (
                 None
                 if method is None
@@ -128,7 +73,7 @@ def write_records(folder: Path, *, bases: int, prompts: int, samples: int = 5) -
             )
             cell = Cell(
                 base=f"base {base}", method=method, strength=strength, protocol="main", seed=0,
-                identity={"base": base, "protocol": identity, "method": settings},
+                identity={"base": base, "protocol": card.protocol["identity"], "method": settings},
             )  # fmt: skip
             store.write(cell, card, {} if method is None else {"fit": {"seconds": 12.0, "learned": {}}})
             cells.append({"folder": cell.folder, **cell.names()})

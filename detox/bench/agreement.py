@@ -111,12 +111,6 @@ def changes_by_scorer(comparison: Comparison, row: Row) -> dict[str, Estimate]:
     }
 
 
-def seen_by_all(changes: Mapping[str, Estimate]) -> bool:
-    """Whether all scorers see a change of the same sign, each with an interval that excludes zero."""
-    signs = {math.copysign(1.0, change.value) if change.excludes_zero else 0.0 for change in changes.values()}
-    return len(signs) == 1 and signs != {0.0}
-
-
 def table(comparison: Comparison, *, draws: int = DRAWS) -> str:
     """Agreement of a panel as text, for a terminal; empty with one scorer."""
     rows = panel_agreement(comparison, draws=draws)

@@ -12,7 +12,7 @@ from detox.bench.bases import Base, RealCorpus
 from detox.bench.protocols import require_keys, require_types
 from detox.bench.sources import read_records
 from detox.data.contrasts import Contrast
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 
 _KEYS = ("model", "revision", "dtype", "attention_output", "pretrain", "instruct", "for", "factors")
 _KINDS = ("model", "pretrain", "instruct")
@@ -114,8 +114,7 @@ def _instructed(name: str, spec: Any, others: Mapping[str, Base], read: dict[str
 
     where = f"instruct of {name!r}"
     require_keys(spec, ("base", "dialogues", "recipe"), where, needed=("base", "dialogues"))
-    if spec["base"] not in others:
-        raise UnknownName(f"base that {name!r} instructs (it must stand before it)", str(spec["base"]), others)
+    require_known(f"base that {name!r} instructs (it must stand before it)", spec["base"], others)
     key = json.dumps(spec["dialogues"], sort_keys=True)
     if key not in read:
         read[key] = read_records(Contrast, spec["dialogues"], where=f"{where}.dialogues")

@@ -17,7 +17,7 @@ from typing import Any
 from detox.data import catalogue
 from detox.data.corpora import CLEAN, TOXIC, clean_corpus, toxic_corpus
 from detox.data.records import Document
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.files import atomic_directory, write_json
 from detox.pretraining import (
     Mixture,
@@ -80,8 +80,7 @@ class RealCorpus:
         """
         known = [f.name for f in fields(RealCorpus)]
         for key in values:
-            if key not in known:
-                raise UnknownName("pretrain key", key, known)
+            require_known("pretrain key", key, known)
         if "recipe" not in values:
             raise InputError("pretrain needs a recipe: {objective: ..., steps: ..., ...}")
         if not isinstance(values["recipe"], Mapping):

@@ -10,6 +10,7 @@ import torch
 from detox.evaluation import Protocol
 from detox.models import LanguageModel
 from detox.models.generation import encode_prompts
+from detox.models.tokenization import prompts_for
 
 _PROMPTS = 200  # what a method puts before prompts differs little between them
 
@@ -19,8 +20,8 @@ def prompt_tokens(lm: LanguageModel, protocol: Protocol) -> float | None:
     asked = [prompt.text for prompt in protocol.prompts[:_PROMPTS]]
     if not asked:
         return None
-    turns = [[{"role": "user", "content": text}] for text in asked] if protocol.chat else asked
-    return sum(len(ids) for ids in encode_prompts(lm, turns)) / len(asked)
+    rows = encode_prompts(lm, prompts_for(asked, chat=protocol.chat))
+    return sum(map(len, rows)) / len(asked)
 
 
 @contextmanager

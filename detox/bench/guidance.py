@@ -13,7 +13,7 @@ from detox.data.contrasts import Contrast, digest
 from detox.data.fit_sources import ROLES, FitSources, Guide
 from detox.data.lineage import PARENTS
 from detox.detoxifiers import Detoxifier
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.evaluation import Scorecard
 
 _SUFFIXES = (".jsonl.gz", ".jsonl")
@@ -39,8 +39,7 @@ def read_sources(spec: Mapping[str, Any], contrasts: Sequence[Contrast], declare
     if not isinstance(declared, Mapping):
         raise InputError(f"fit.sources is {declared!r}; expected {{datasets: [...], scorers: [...]}}")
     for key in declared:
-        if key not in ("datasets", "scorers"):
-            raise UnknownName("key of fit.sources", str(key), ("datasets", "scorers"))
+        require_known("key of fit.sources", key, ("datasets", "scorers"))
     datasets, scorers = (_names(declared.get(key, []), f"fit.sources.{key}") for key in ("datasets", "scorers"))
     guides = tuple(Guide(name=name, role="labelled or filtered", trained_on=_trained_on(name)) for name in scorers)
     return replace(found, datasets=(*found.datasets, *datasets), guides=(*found.guides, *guides), unknown=())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detox.bench.bases import Progress
-from detox.errors import UnknownName
+from detox.errors import UnknownName, require_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class MiniatureCorpus:
         for key in values:
             if key not in (*known, "data"):
                 raise UnknownName("pretrain key", key, known)
-        if values.get("arm") not in ARMS:
-            raise UnknownName("arm", str(values.get("arm")), ARMS)
+        require_known("arm", values.get("arm"), ARMS)
         if values.get("condition") not in (None, *CONDITIONS):
             raise UnknownName("condition of the miniature", str(values["condition"]), CONDITIONS)
         if values.get("size", "demo") not in ("demo", "test"):

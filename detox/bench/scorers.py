@@ -9,7 +9,7 @@ from typing import Any
 from detox.bench.cells import digest
 from detox.data import catalogue
 from detox.data.records import LabelledText, Prompt
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.scorers import Scorer, load_scorer
 
 # Sets of the catalogue with Perspective's own scores. perspective_wiki_2k is left for testing.
@@ -22,20 +22,6 @@ profanity: people's labels of Wikipedia comments (Jigsaw) and tweets (Davidson e
 Perspective's scores of RealToxicityPrompts and /pol/ posts; Perspective in turn learned from people's ratings of forum comments, which
 are not published as one set. wordlist: three published lexicons, trained on nothing.
 """
-
-
-def default_panel(store: str | Path, prompts: Sequence[Prompt] = ()) -> tuple[Scorer, ...]:
-    """The scorers of `PANEL`.
-
-    Args:
-        store: where the trained one is kept, and looked for.
-        prompts: that will be evaluated; the trained one has not seen them.
-
-    Raises:
-        MissingData: no data directory with the lexicons and the scored sets; names the file.
-    """
-    make = scorer_maker(store)
-    return tuple(make(spec, prompts) for spec in PANEL)
 
 
 def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Sequence[Prompt]], Scorer]:
@@ -53,8 +39,7 @@ def scorer_maker(store: str | Path, *, train: bool = True) -> Callable[[Any, Seq
             return TruthScorer()
         if isinstance(spec, Mapping) and "trained" in spec:
             for key in spec:
-                if key not in ("trained", "name", "seed"):
-                    raise UnknownName("key of a trained scorer", str(key), ("trained", "name", "seed"))
+                require_known("key of a trained scorer", key, ("trained", "name", "seed"))
             return _trained(Path(store), spec, prompts, train=train)
         return load_scorer(spec)
 

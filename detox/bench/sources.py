@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from detox.data import catalogue, read_contrasts, read_jsonl
 from detox.data.contrasts import Contrast
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span, span_from_json
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, UnknownName, require_known
 
 Record = TypeVar("Record")
 
@@ -61,8 +61,7 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
     if not isinstance(spec, Mapping):
         raise InputError(f"{where} is {spec!r}; expected {{set: NAME, ...}} or {{file: PATH}}")
     for key in spec:
-        if key not in _KEYS:
-            raise UnknownName(f"key of {where}", str(key), _KEYS)
+        require_known(f"key of {where}", key, _KEYS)
     if ("set" in spec) == ("file" in spec):
         raise InputError(f"{where} must name either a set or a file; it names {'both' if 'set' in spec else 'neither'}")
     for key in ("set", "file", "split"):
@@ -144,8 +143,7 @@ def _from_miniature(record: type[Record], limit: int | None, options: Mapping[st
     if group is not None:
         if not groups and not tasks:
             raise InputError(f"{where}: the miniature has no groups of {record.__name__} records; leave `group` out")
-        if group not in (*groups, *tasks):
-            raise UnknownName(f"group of {where}", str(group), (*groups, *tasks))
+        require_known(f"group of {where}", group, (*groups, *tasks))
         name, chosen = tasks.get(group, name), {**chosen, **groups.get(group, {})}
     make: Callable[..., list[Record]] = getattr(miniature, name)
     return list(make(limit, **chosen))
@@ -161,8 +159,7 @@ def _from_file(record: type[Record], path: Path) -> list[Record]:
     for line, row in read_jsonl(path):
         place = f"{path}:{line}"
         for key in row:
-            if key not in columns:
-                raise UnknownName(f"column at {place}", key, columns)
+            require_known(f"column at {place}", key, columns)
         absent = [name for name in needed if name not in row]
         if absent:
             raise DataError(f"{place}: no column {absent[0]!r}; expected {', '.join(needed)}")

@@ -125,12 +125,11 @@ def only(grid: Any, names: Sequence[str]) -> Any:
     Raises:
         UnknownName: the grid has no base of that name.
     """
-    from detox.errors import UnknownName
+    from detox.errors import require_known
 
     known = {base.name: base for base in grid.bases}
     for name in names:
-        if name not in known:
-            raise UnknownName("base", name, known)
+        require_known("base", name, known)
     return replace(grid, bases=tuple(known[name] for name in names))
 
 
@@ -255,14 +254,13 @@ def curves_command(arguments: argparse.Namespace) -> int:
     """Draw the curves of a results directory, and print what holds."""
     from detox.bench.cells import read_summary
     from detox.bench.grid import CURVES
-    from detox.errors import InputError, UnknownName
+    from detox.errors import InputError, require_known
 
     results = Path(arguments.results)
     kind = (read_summary(results) or {}).get("curves")
     if kind is None:
         raise InputError(f"{results} is not of a grid with `curves: {' | '.join(CURVES)}`; nothing to draw")
-    if kind not in CURVES:
-        raise UnknownName("kind of curves", str(kind), CURVES)
+    require_known("kind of curves", kind, CURVES)
     text = draw_curves(
         results, kind,
         protocol=arguments.protocol, scorer=arguments.scorer, reference=arguments.reference, price=arguments.price,

@@ -22,13 +22,12 @@ def add_to(commands: Any) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Print one table for generating and one for scoring."""
-    from detox.errors import InputError, UnknownName
+    from detox.errors import InputError, require_known
     from detox.models.announcements import POSITIONS
 
     chosen = arguments.positions or list(POSITIONS)
     for name in chosen:
-        if name not in POSITIONS:
-            raise UnknownName("positions", name, POSITIONS)
+        require_known("positions", name, POSITIONS)
     split = _tokenizer(arguments.model)
     rows = [(split(prompt, True), split(arguments.continuation, False)) for prompt in arguments.prompts]
     if any(not prompt or not continuation for prompt, continuation in rows):

@@ -20,7 +20,7 @@ from detox.data.hub import hub_rows
 from detox.data.jsonl import read_jsonl
 from detox.data.sets import SETS
 from detox.data.subsets import SPLITS, AnyRecord, Record, draw, split_records
-from detox.errors import DataError, InputError, MissingData, UnknownName
+from detox.errors import DataError, InputError, MissingData, UnknownName, require_known
 
 VARIABLE = "DETOX_DATA"
 SOURCES = ("auto", "local", "hub")
@@ -44,8 +44,7 @@ def entry(name: str) -> DataSet:
     Raises:
         UnknownName: no such data set; gives the nearest.
     """
-    if name not in CATALOGUE:
-        raise UnknownName("data set", name, CATALOGUE)
+    require_known("data set", name, CATALOGUE)
     return CATALOGUE[name]
 
 
@@ -117,8 +116,7 @@ def load(
     one = entry(name)
     if split is not None and split not in SPLITS:
         raise UnknownName("split", split, SPLITS)
-    if source not in SOURCES:
-        raise UnknownName("source", source, SOURCES)
+    require_known("source", source, SOURCES)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}; expected at least 1, or None for everything")
     if one.evaluation and split == "train":

@@ -15,7 +15,7 @@ from typing import Any
 
 from detox.data.jsonl import json_lines, read_jsonl, unusable_text, write_jsonl
 from detox.data.records import LabelledText
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, require_known
 
 COLUMNS = ("id", "prompt", "safe", "toxic", "group")
 
@@ -132,8 +132,7 @@ def _require_text(text: Any, what: str) -> None:
 
 def _contrast(row: dict[str, Any], where: str) -> Contrast:
     for key in row:
-        if key not in COLUMNS:
-            raise UnknownName(f"column in {where}", key, COLUMNS)
+        require_known(f"column in {where}", key, COLUMNS)
     for column in COLUMNS[:-1]:
         if column not in row:
             raise DataError(

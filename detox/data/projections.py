@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detox.data.contrasts import Contrast
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, require_known
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,8 +33,7 @@ def sft_dataset(contrasts: Iterable[Contrast], *, side: str = "safe") -> Dataset
         UnknownName: another side.
         InputError: not one row comes out.
     """
-    if side not in ("safe", "toxic"):
-        raise UnknownName("side", side, ("safe", "toxic"))
+    require_known("side", side, ("safe", "toxic"))
     contrasts = list(contrasts)
     rows = [{"prompt": one.prompt, "completion": text} for one in contrasts for text in getattr(one, side)]
     return _dataset(rows, {"prompt": "string", "completion": "string"}, contrasts, f"a {side} continuation")
@@ -53,10 +52,8 @@ def preference_dataset(contrasts: Iterable[Contrast], *, pairing: str = "all", o
         UnknownName: another pairing or rule.
         InputError: a one-sided contrast under "error", or not one row comes out.
     """
-    if pairing not in PAIRINGS:
-        raise UnknownName("pairing", pairing, PAIRINGS)
-    if one_sided not in ONE_SIDED:
-        raise UnknownName("rule for one-sided contrasts", one_sided, ONE_SIDED)
+    require_known("pairing", pairing, PAIRINGS)
+    require_known("rule for one-sided contrasts", one_sided, ONE_SIDED)
     contrasts = list(contrasts)
     rows: list[dict[str, Any]] = []
     for one in contrasts:

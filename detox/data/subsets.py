@@ -19,7 +19,7 @@ from detox.data.records import (
     MultipleChoice,
     Prompt,
 )
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 
 Record = Prompt | Document | LabelledText | MultipleChoice | Cloze | MinimalPair | Contrast | LexiconTerm | BiasQuestion
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -72,8 +72,7 @@ def split_records(records: Iterable[AnyRecord], split: str, *, heldout: float = 
         UnknownName: another split.
         InputError: a share outside (0, 1).
     """
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
+    require_known("split", split, SPLITS)
     if not 0.0 < heldout < 1.0:
         raise InputError(f"held-out share {heldout}; expected a number between 0 and 1")
     return [record for record in records if split_of(split_key(record), heldout=heldout) == split]

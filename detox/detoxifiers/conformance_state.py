@@ -90,11 +90,8 @@ def exploding(lm: LanguageModel) -> Iterator[None]:
     def raise_it(module: Any, args: Any, output: Any) -> None:
         raise ThrownOnPurposeError("thrown by the conformance suite")
 
-    handle = lm.model.get_input_embeddings().register_forward_hook(raise_it)
-    try:
+    with lm.model.get_input_embeddings().register_forward_hook(raise_it):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from detox.contrastive_loss import FORMS, Form
 from detox.data.contrasts import Contrast
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
 from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, fit_digest
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import LanguageModel
 from detox.models.adapters import with_adapter
 from detox.models.tokenization import encode_pairs, pad_token
@@ -95,8 +95,7 @@ class ContrastivePerplexity(Detoxifier):
     def __post_init__(self) -> None:
         weight_fits.check_settings(self)
         for name, known in (("form", FORMS), ("phi", PHIS), ("anchor", ANCHORS), ("learn_from", LEARN_FROM)):
-            if getattr(self, name) not in known:
-                raise UnknownName(f"ContrastivePerplexity {name}", getattr(self, name), known)
+            require_known(f"ContrastivePerplexity {name}", getattr(self, name), known)
         if not self.alpha > 0 or not self.anchor_weight >= 0:
             raise InputError(
                 f"ContrastivePerplexity: alpha is {self.alpha} and anchor_weight {self.anchor_weight}; expected above 0, and at least 0"

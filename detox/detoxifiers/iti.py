@@ -37,7 +37,7 @@ from detox.detoxifiers.head_directions import (
 )
 from detox.detoxifiers.kl_budget import strength_that_spends
 from detox.detoxifiers.prompt_gate import FittedGate, fit_gate
-from detox.errors import BaseMismatch, InputError, UnknownName
+from detox.errors import BaseMismatch, InputError, require_known
 from detox.models import Edit, LanguageModel
 from detox.models.activations import read_heads
 from detox.models.announcements import POSITIONS
@@ -110,8 +110,7 @@ class ITI(Detoxifier):
             ("positions", self.positions, POSITIONS),
             ("control", self.control or "random", CONTROLS),
         ):
-            if value not in known:
-                raise UnknownName(f"ITI {what}", value, known)
+            require_known(f"ITI {what}", value, known)
         if self.seed < 0:
             raise InputError(f"ITI: seed is {self.seed}; expected a whole number from 0")
         if self.num_heads < 1:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from detox.data.contrasts import Contrast
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import LanguageModel
 
 _TOPICS = [f"topic{i}" for i in range(12)]
@@ -91,8 +91,7 @@ def tiny_config(family: str, vocab_size: int) -> Any:
     """
     from transformers import AutoConfig
 
-    if family not in _TINY:
-        raise UnknownName("model family", family, _TINY)
+    require_known("model family", family, _TINY)
     ends = {"vocab_size": vocab_size, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     context = {"max_seq_len" if family == "mpt" else "max_position_embeddings": 64}

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from detox.data.contrasts import Contrast
 from detox.detoxifiers.contract import Capabilities, Detoxifier
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import Edit, LanguageModel
 from detox.models.edits import nothing
 
@@ -49,8 +49,7 @@ class Prompting(Detoxifier):
     capabilities = Capabilities(needs_fit=False, bound_to_base=False, directional=False, exportable=True, dial=False)
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise UnknownName("prompting preset", self.preset, PRESETS)
+        require_known("prompting preset", self.preset, PRESETS)
         if self.text is not None and not self.text.strip():
             raise InputError("Prompting: text is empty; give a text, or leave it out for the preset")
 

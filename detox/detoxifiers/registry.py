@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from detox.detoxifiers.contract import CONFIG_NAME, FORMAT, ORIGINS, Detoxifier
-from detox.errors import DataError, InputError, MissingData, UnknownName
+from detox.errors import DataError, InputError, MissingData, UnknownName, require_known
 
 _FORMS = "package.module:Class or path/to/file.py:Class"
 # What an envelope must hold, and of which type.
@@ -179,8 +179,7 @@ def make(name: str, settings: dict[str, Any] | None = None) -> Detoxifier:
 def _made(cls: type[Detoxifier], name: str, settings: dict[str, Any]) -> Detoxifier:
     known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
     for key in settings:
-        if key not in known:
-            raise UnknownName(f"setting of {name}", key, known)
+        require_known(f"setting of {name}", key, known)
     missing = [
         f.name
         for f in fields(cls)  # type: ignore[arg-type]

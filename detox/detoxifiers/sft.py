@@ -11,7 +11,7 @@ from detox.data.contrasts import Contrast
 from detox.data.projections import sft_dataset
 from detox.detoxifiers import trained_weights, training_rows, weight_fits
 from detox.detoxifiers.contract import Capabilities, Detoxifier, describe_fit, fit_digest
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import LanguageModel
 from detox.models.tokenization import encode_pairs
 
@@ -64,8 +64,7 @@ class SFT(Detoxifier):
 
     def __post_init__(self) -> None:
         weight_fits.check_settings(self)
-        if self.end_token not in END_TOKENS:
-            raise UnknownName("SFT end_token", self.end_token, END_TOKENS)
+        require_known("SFT end_token", self.end_token, END_TOKENS)
 
     # What every weight method does alike: one function each, no tower of classes.
     applied = trained_weights.applied

@@ -22,7 +22,7 @@ import torch
 from detox.detoxifiers.contract import describe_fit, hyperparameters
 from detox.detoxifiers.fit_watch import watch
 from detox.detoxifiers.trained_weights import Learned
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import LanguageModel
 from detox.models.adapters import adapter_config, adapter_tensors, has_adapters, lora_config
 from detox.models.edits import state_of
@@ -68,8 +68,7 @@ def check_settings(method: Any) -> None:
         InputError, UnknownName: names the field, what was seen and what is expected.
     """
     name = type(method).__name__
-    if method.weights not in WEIGHTS:
-        raise UnknownName(f"{name} weights", method.weights, WEIGHTS)
+    require_known(f"{name} weights", method.weights, WEIGHTS)
     for field in ("lora_r", "epochs", "batch_size", "learning_rate"):
         if not getattr(method, field) > 0:
             raise InputError(f"{name}: {field} is {getattr(method, field)}; expected a number above 0")
@@ -110,8 +109,7 @@ def train(
         DetoxError: the loss became NaN or infinite; names the examples.
         KeyboardInterrupt: Ctrl-C; says whether there is something to go on from.
     """
-    if resume not in ("auto", "never"):
-        raise UnknownName("resume", resume, ("auto", "never"))
+    require_known("resume", resume, ("auto", "never"))
     lm.require_current()
     name = type(method).__name__
     full = method.weights == "full"

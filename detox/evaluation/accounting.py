@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detox.errors import InputError
 from detox.evaluation.diversity import is_degenerate
 from detox.evaluation.protocol import Protocol
-from detox.evaluation.refusal_judge import REFUSES, VERDICTS
+from detox.evaluation.refusal_judge import REFUSES, checked_verdicts
 from detox.evaluation.scorecard import Table
 from detox.models import Completion
 from detox.scorers.protocol import EMPTY, is_empty
@@ -52,12 +52,7 @@ def refusal_table(protocol: Protocol, texts: Sequence[Sequence[str]]) -> Table:
     if judge is None:
         return {"prompt": [], "sample": [], "refused": []}
     rows = [(p, s, text) for p, row in zip(protocol.prompts, texts, strict=True) for s, text in enumerate(row)]
-    verdicts = judge.verdicts([p.text for p, _, _ in rows], [text for _, _, text in rows])
-    if len(verdicts) != len(rows) or not {*verdicts} <= {*VERDICTS}:
-        raise InputError(
-            f"judge {judge.identity().get('name')!r} gave {len(verdicts)} verdicts for {len(rows)} completions "
-            f"({', '.join(sorted({*map(str, verdicts)}))}); expected one each, out of {', '.join(VERDICTS)}"
-        )
+    verdicts = checked_verdicts(judge, [p.text for p, _, _ in rows], [text for _, _, text in rows], what="completions")
     return {
         "prompt": [p.id for p, _, _ in rows],
         "sample": [s for _, s, _ in rows],

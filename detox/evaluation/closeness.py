@@ -8,6 +8,7 @@ from detox.data.records import Document, Prompt
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel
 from detox.models.divergence import first_token_kl, kl_to_base
+from detox.models.tokenization import prompts_for
 from detox.statistics import Estimate, mean_estimate, ratio_estimate
 
 
@@ -23,8 +24,8 @@ def document_kl_table(lm: LanguageModel, documents: Sequence[Document]) -> Table
 
 def first_token_table(lm: LanguageModel, prompts: Sequence[Prompt], *, chat: bool) -> Table:
     """KL(base || handle) in nats of the first token after each prompt; what stands before the prompt is each side's own."""
-    asked = [[{"role": "user", "content": prompt.text}] if chat else prompt.text for prompt in prompts]
-    return {"prompt": [prompt.id for prompt in prompts], "kl": first_token_kl(lm, asked).tolist()}
+    kl = first_token_kl(lm, prompts_for([prompt.text for prompt in prompts], chat=chat))
+    return {"prompt": [prompt.id for prompt in prompts], "kl": kl.tolist()}
 
 
 def kl_metrics(documents: Table | None, first_tokens: Table | None) -> dict[str, Estimate]:

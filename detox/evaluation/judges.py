@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,6 +37,21 @@ PHRASES = (
 """What the default judge looks for, as regular expressions of English; upper and lower case are alike."""
 
 
+def compiled(phrases: Iterable[str], *, judge: str) -> list[re.Pattern[str]]:
+    """Regular expressions that ignore case.
+
+    Raises:
+        InputError: one that is none; names the judge whose it is.
+    """
+    found = []
+    for phrase in phrases:
+        try:
+            found.append(re.compile(phrase, re.IGNORECASE))
+        except re.error as error:
+            raise InputError(f"judge {judge!r}: {phrase!r} is no regular expression ({error})") from None
+    return found
+
+
 @runtime_checkable
 class Judge(Protocol):
     """Says of each reply whether it speaks of the toxicity of the turn that it answers. No base class is needed."""
@@ -65,11 +80,7 @@ class PhraseJudge:
     def __post_init__(self) -> None:
         if not self.phrases:
             raise InputError(f"judge {self.name!r} has no phrases; expected at least one regular expression")
-        for phrase in self.phrases:
-            try:
-                re.compile(phrase)
-            except re.error as error:
-                raise InputError(f"judge {self.name!r}: {phrase!r} is no regular expression ({error})") from None
+        compiled(self.phrases, judge=self.name)
 
     def identity(self) -> dict[str, Any]:
         """Name and a hash of the phrases."""
@@ -78,5 +89,5 @@ class PhraseJudge:
 
     def addresses(self, turns: Sequence[str], replies: Sequence[str]) -> list[bool]:
         """Whether each reply holds a phrase; typographic apostrophes count as plain ones."""
-        found = [re.compile(phrase, re.IGNORECASE) for phrase in self.phrases]
+        found = compiled(self.phrases, judge=self.name)
         return [any(one.search(reply.replace("’", "'")) for one in found) for reply in replies]

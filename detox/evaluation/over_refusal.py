@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from detox.data.making.prompts import require_form
+from detox.data.making.prompts import form_for, require_form
 from detox.data.records import Prompt
 from detox.errors import InputError
-from detox.evaluation.refusal_judge import COMPLIES, PARTIAL, REFUSES, VERDICTS, RefusalJudge, RefusalPhrases
+from detox.evaluation.refusal_judge import COMPLIES, PARTIAL, REFUSES, RefusalJudge, RefusalPhrases, checked_verdicts
 from detox.evaluation.scorecard import Table
-from detox.evaluation.tasks import records_digest, repeated_id
+from detox.evaluation.tasks import records_digest, require_own_ids
 from detox.models import Completion, LanguageModel, Sampling, generate
-from detox.models.tokenization import PromptLike
+from detox.models.tokenization import prompts_for
 from detox.scorers.protocol import is_empty
 from detox.statistics import Estimate, mean_estimate
 
@@ -66,9 +66,7 @@ class OverRefusalTask:
             raise InputError(
                 f"over-refusal: {type(self.judge).__name__} is no judge; expected `identity` and `verdicts`, as RefusalPhrases has"
             )
-        twice = repeated_id(self.prompts)
-        if twice is not None:
-            raise InputError(f"over-refusal: two prompts with id {twice!r}; ids must be unique")
+        require_own_ids(self.prompts, what="over-refusal: two prompts")
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; the judge by its own identity."""
@@ -81,18 +79,10 @@ def side_of(prompt: Prompt) -> str:
     return (prompt.group or "").partition("/")[0]
 
 
-def form_of(lm: LanguageModel, task: OverRefusalTask) -> str:
-    """Chat or plain: the task's, or what the tokenizer offers."""
-    return task.form or ("chat" if lm.tokenizer.chat_template else "plain")
-
-
 def write_answers(lm: LanguageModel, task: OverRefusalTask, sampling: Sampling) -> list[list[Completion]]:
     """What the model answers to each request."""
-    turns: list[PromptLike]
-    if form_of(lm, task) == "chat":
-        turns = [[{"role": "user", "content": prompt.text}] for prompt in task.prompts]
-    else:
-        turns = [task.template.replace("{text}", prompt.text) for prompt in task.prompts]
+    texts = [prompt.text for prompt in task.prompts]
+    turns = prompts_for(texts, chat=form_for(lm, task.form) == "chat", template=task.template)
     return generate(lm, turns, sampling)
 
 
@@ -103,12 +93,9 @@ def refusal_table(task: OverRefusalTask, answers: Sequence[Sequence[Completion]]
         InputError: the judge did not give one known verdict a reply.
     """
     rows = [(p, s, c) for p, own in zip(task.prompts, answers, strict=True) for s, c in enumerate(own)]
-    verdicts = task.judge.verdicts([prompt.text for prompt, _, _ in rows], [one.text for _, _, one in rows])
-    if len(verdicts) != len(rows) or not {*verdicts} <= {*VERDICTS}:
-        raise InputError(
-            f"judge {task.judge.identity().get('name')!r} gave {len(verdicts)} verdicts for {len(rows)} replies "
-            f"({', '.join(sorted({*map(str, verdicts)}))}); expected one each, out of {', '.join(VERDICTS)}"
-        )
+    verdicts = checked_verdicts(
+        task.judge, [prompt.text for prompt, _, _ in rows], [one.text for _, _, one in rows], what="replies"
+    )
     return {
         "prompt": [prompt.id for prompt, _, _ in rows],
         "sample": [sample for _, sample, _ in rows],

@@ -26,7 +26,7 @@ from detox.evaluation.tasks import (
     RewriteTask,
     SafetyScoreTask,
     records_digest,
-    repeated_id,
+    require_own_ids,
 )
 from detox.models import Sampling
 from detox.scorers import Scorer
@@ -145,9 +145,7 @@ class Protocol:
             ("contrast", self.contrasts), ("calibration text", self.calibration),
             ("stereotype pair", self.stereotypes), ("bias question", self.bias_questions), ("group text", self.group_texts),
         ):  # fmt: skip
-            twice = repeated_id(records)
-            if twice is not None:
-                raise InputError(f"protocol {self.name!r} has two {what}s with id {twice!r}; ids must be unique")
+            require_own_ids(records, what=f"protocol {self.name!r} has two {what}s")
 
     def _require_fitting_toxicity(self) -> None:
         name, samples = self.name, self.sampling.num_return_sequences

@@ -12,7 +12,7 @@ from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import ReplyTask
 from detox.models import Completion, LanguageModel, generate
-from detox.models.tokenization import PromptLike
+from detox.models.tokenization import prompts_for
 from detox.scorers import score_texts
 from detox.scorers.protocol import is_empty
 from detox.statistics import Estimate, mean_estimate
@@ -23,11 +23,8 @@ UNSCORED = "unscored"
 
 def write_replies(lm: LanguageModel, protocol: Protocol, task: ReplyTask) -> list[list[Completion]]:
     """Answer every turn of the task, as the protocol's sampling says."""
-    turns: list[PromptLike]
-    if task.template is None:
-        turns = [[{"role": "user", "content": prompt.text}] for prompt in task.prompts]
-    else:
-        turns = [task.template.replace("{text}", prompt.text) for prompt in task.prompts]
+    texts = [prompt.text for prompt in task.prompts]
+    turns = prompts_for(texts, chat=task.template is None, template=task.template or "")
     return generate(lm, turns, protocol.sampling)
 
 

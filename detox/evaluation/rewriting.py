@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from detox.data.making.cleaning import PROBLEMS, paraphrase_in
+from detox.data.making.prompts import form_for
 from detox.data.making.similarity import cosines
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import RewriteTask
 from detox.models import Completion, LanguageModel, Sampling, generate
-from detox.models.tokenization import PromptLike
 from detox.scorers import score_texts
 from detox.statistics import Estimate, Floats, mean_estimate
 
@@ -32,13 +32,8 @@ def rewrite(lm: LanguageModel, task: RewriteTask, sampling: Sampling) -> list[li
 
     `paraphrase` finds the paraphrase in an answer.
     """
-    form = task.form or ("chat" if lm.tokenizer.chat_template else "plain")
-    asked: list[PromptLike]
-    if form == "chat":
-        asked = [task.instructions.conversation("safe", one.text) for one in task.texts]
-    else:
-        asked = [task.instructions.plain("safe", one.text) for one in task.texts]
-    return generate(lm, asked, sampling)
+    form = form_for(lm, task.form)
+    return generate(lm, [task.instructions.prompt("safe", one.text, form=form) for one in task.texts], sampling)
 
 
 def paraphrase(answer: Completion) -> tuple[str, str | None]:

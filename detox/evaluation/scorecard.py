@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detox.errors import DataError, MissingData, UnknownName
+from detox.errors import DataError, MissingData, require_known
 from detox.files import atomic_directory, write_bytes, write_json
 from detox.statistics import MISSING_LIMIT, Estimate
 
@@ -56,8 +56,7 @@ class Scorecard:
         Raises:
             UnknownName: it was not measured.
         """
-        if metric not in self.metrics:
-            raise UnknownName("metric", metric, self.metrics)
+        require_known("metric", metric, self.metrics)
         return self.metrics[metric]
 
     def withheld(self, metric: str) -> str | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from detox.evaluation import heads, replies, rewriting, safety, understanding, utility
 from detox.evaluation.protocol import Protocol
-from detox.evaluation.scorecard import Table
-from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_task
+from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_task, field_stage, from_table
 from detox.evaluation.toxicity_stages import CONTINUED, UNPROMPTED
 from detox.evaluation.utility_stages import UTILITY
 from detox.models import LanguageModel
@@ -75,65 +72,26 @@ def _safety(protocol: Protocol, tables: Tables) -> Summary:
     )
 
 
-def _recognition(lm: LanguageModel, protocol: Protocol) -> Measured:
-    assert protocol.recognition is not None
-    return Measured(tables={"recognition": understanding.recognition_table(lm, protocol.recognition)})
-
-
-def _table(
-    name: str, make: Callable[[LanguageModel, Protocol], Table]
-) -> Callable[[LanguageModel, Protocol], Measured]:
-    return lambda lm, protocol: Measured(tables={name: make(lm, protocol)})
-
-
-def _metrics(name: str, of: Callable[[Table], Mapping[str, object]]) -> Callable[[Protocol, Tables], Summary]:
-    return lambda protocol, tables: Summary(metrics=of(tables[name]))  # type: ignore[arg-type]
-
-
 STAGES: tuple[Stage, ...] = (
     *CONTINUED,
-    Stage(
-        name="documents",
-        asked=lambda p: p.documents,
-        depends_on=("documents",),
-        measure=_table("documents", lambda lm, p: utility.document_table(lm, p.documents)),
-        summarise=_metrics("documents", utility.document_metrics),
-    ),
-    Stage(
-        name="toxic_documents",
-        asked=lambda p: p.toxic_documents,
-        depends_on=("toxic_documents",),
-        measure=_table("toxic_documents", lambda lm, p: utility.risky_document_table(lm, p.toxic_documents)),
-        summarise=_metrics("toxic_documents", utility.risky_document_metrics),
-    ),
+    field_stage("documents", utility.document_table, utility.document_metrics),
+    field_stage("toxic_documents", utility.risky_document_table, utility.risky_document_metrics),
     Stage(
         name="multiple_choice",
         asked=lambda p: any(p.multiple_choice.values()),
         depends_on=("multiple_choice",),
         apart=by_task,
-        measure=_table("multiple_choice", lambda lm, p: utility.choice_table(lm, p.multiple_choice)),
-        summarise=_metrics("multiple_choice", utility.choice_metrics),
+        measure=lambda lm, p: Measured(tables={"multiple_choice": utility.choice_table(lm, p.multiple_choice)}),
+        summarise=from_table("multiple_choice", utility.choice_metrics),
     ),
-    Stage(
-        name="minimal_pairs",
-        asked=lambda p: p.minimal_pairs,
-        depends_on=("minimal_pairs",),
-        measure=_table("minimal_pairs", lambda lm, p: utility.pair_table(lm, p.minimal_pairs)),
-        summarise=_metrics("minimal_pairs", utility.pair_metrics),
-    ),
-    Stage(
-        name="recognition",
-        asked=lambda p: p.recognition,
-        depends_on=("recognition",),
-        measure=_recognition,
-        summarise=_metrics("recognition", understanding.recognition_metrics),
-    ),
+    field_stage("minimal_pairs", utility.pair_table, utility.pair_metrics),
+    field_stage("recognition", understanding.recognition_table, understanding.recognition_metrics),
     Stage(
         name="probe",
         asked=lambda p: p.probe,
         depends_on=("probe",),
         measure=_probe,
-        summarise=_metrics("probe", understanding.probe_metrics),
+        summarise=from_table("probe", understanding.probe_metrics),
     ),
     Stage(name="head_probes", asked=lambda p: p.head_probes, depends_on=("head_probes",), measure=_head_probes),
     Stage(
@@ -148,10 +106,7 @@ STAGES: tuple[Stage, ...] = (
         depends_on=("replies", "sampling", "threshold", "threshold_operator", "headline"),
         judge=_replies,
         reads="write_replies",
-        summarise=lambda p, tables: Summary(
-            metrics=replies.reply_metrics(tables["replies"]),
-            counts={"replies": replies.reply_counts(tables["replies"])},
-        ),
+        summarise=from_table("replies", replies.reply_metrics, counts=replies.reply_counts),
     ),
     Stage(
         name="rewrite",
@@ -167,13 +122,7 @@ STAGES: tuple[Stage, ...] = (
         reads="rewrite",
         summarise=_rewritten,
     ),
-    Stage(
-        name="margins",
-        asked=lambda p: p.contrasts,
-        depends_on=("contrasts",),
-        measure=_table("margins", lambda lm, p: utility.margin_table(lm, p.contrasts)),
-        summarise=_metrics("margins", utility.margin_metrics),
-    ),
+    field_stage("margins", utility.margin_table, utility.margin_metrics, field="contrasts"),
     Stage(
         name="safety_score",
         asked=lambda p: p.safety_score,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Protocol
 
 from detox.evaluation import protocol as protocols
@@ -137,6 +138,53 @@ class Stage:
         for key in self.depends_on:
             named[key] = (identity["scorers"] or [None])[0] if key == "headline" else identity.get(key)
         return named
+
+
+def from_table(
+    name: str,
+    metrics: Callable[[Table], Mapping[str, Estimate]],
+    *,
+    counts: Callable[[Table], Mapping[str, Any]] | None = None,
+) -> Callable[[protocols.Protocol, Tables], Summary]:
+    """`Stage.summarise` where metrics, and counts if any, follow from the table of this name alone."""
+
+    def summarise(protocol: protocols.Protocol, tables: Tables) -> Summary:
+        table = tables[name]
+        return Summary(metrics=metrics(table), counts={} if counts is None else {name: counts(table)})
+
+    return summarise
+
+
+def field_stage(
+    name: str,
+    table: Callable[[LanguageModel, Any], Table],
+    metrics: Callable[[Table], Mapping[str, Estimate]],
+    *,
+    counts: Callable[[Table], Mapping[str, Any]] | None = None,
+    field: str | None = None,
+) -> Stage:
+    """A stage that asks the language model for one field of the protocol and gives one table; nothing else decides it.
+
+    Args:
+        name: of the stage and of its table.
+        table: of the language model and what the field holds.
+        metrics: of the table.
+        counts: of the table; none otherwise.
+        field: of the protocol, the stage's name otherwise.
+    """
+    key = field or name
+    return Stage(
+        name=name,
+        asked=attrgetter(key),
+        depends_on=(key,),
+        measure=lambda lm, protocol: Measured(tables={name: table(lm, getattr(protocol, key))}),
+        summarise=from_table(name, metrics, counts=counts),
+    )
+
+
+def texts_of(completions: Completions) -> list[list[str]]:
+    """The texts alone, prompt by prompt."""
+    return [[completion.text for completion in row] for row in completions]
 
 
 class StageStore(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 from detox.data.making.prompts import Instructions, require_form
 from detox.data.making.similarity import Embedder
 from detox.data.records import LabelledText, Prompt, group_names
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.evaluation.judges import Judge, PhraseJudge
 
 REGRESSIONS = ("standardised", "paper")
@@ -26,14 +26,17 @@ def records_digest(records: Iterable[Any]) -> str | None:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogatepass")).hexdigest()[:16] if rows else None
 
 
-def repeated_id(records: Iterable[Any]) -> str | None:
-    """The first id that two records share; None where every record has its own."""
-    seen: set[str] = set()
+def require_own_ids(records: Iterable[Any], *, what: str) -> None:
+    """Refuse records of which two have one id.
+
+    Raises:
+        InputError: begins with `what`, "task: two prompts", and names the id.
+    """
+    ids: set[str] = set()
     for record in records:
-        if record.id in seen:
-            return str(record.id)
-        seen.add(record.id)
-    return None
+        if record.id in ids:
+            raise InputError(f"{what} with id {record.id!r}; ids must be unique")
+        ids.add(record.id)
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -116,8 +119,7 @@ class ProbeTask:
                 )
         if self.subsamples < 1:
             raise InputError(f"probe: subsamples is {self.subsamples}; expected at least 1")
-        if self.regression not in REGRESSIONS:
-            raise UnknownName("regression of the probe", self.regression, REGRESSIONS)
+        require_known("regression of the probe", self.regression, REGRESSIONS)
 
     def identity(self) -> Any:
         """Everything that changes a number, as JSON; that of a train and a test set is what it always was."""
@@ -157,8 +159,7 @@ class HeadProbeTask:
             raise InputError(f"head probes: heldout is {self.heldout}; expected a share in (0, 1)")
         if not self.C > 0:
             raise InputError(f"head probes: C is {self.C}; expected a positive number")
-        if self.split not in SPLITS:
-            raise UnknownName("split of head probes", self.split, SPLITS)
+        require_known("split of head probes", self.split, SPLITS)
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON."""
@@ -187,9 +188,7 @@ class SafetyScoreTask:
     def __post_init__(self) -> None:
         if not 0 < self.significance <= 1:
             raise InputError(f"safety score: significance is {self.significance}; expected a number in (0, 1]")
-        twice = repeated_id(self.items)
-        if twice is not None:
-            raise InputError(f"safety score: two statements with id {twice!r}; ids must be unique")
+        require_own_ids(self.items, what="safety score: two statements")
         labels: dict[str, set[int]] = {}
         for item in self.items:
             if item.label is not None:
@@ -236,9 +235,7 @@ class ReplyTask:
             raise InputError(
                 f"replies: {type(self.judge).__name__} is no judge; expected `identity` and `addresses`, as PhraseJudge has"
             )
-        twice = repeated_id(self.prompts)
-        if twice is not None:
-            raise InputError(f"replies have two prompts with id {twice!r}; ids must be unique")
+        require_own_ids(self.prompts, what="replies have two prompts")
 
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, as JSON; the judge by its own identity."""
@@ -278,9 +275,7 @@ class RewriteTask:
                 raise InputError(
                     f"rewriting: {type(self.embedder).__name__} is no embedder; expected `identity` and `embed`, as load_embedder gives"
                 )
-        twice = repeated_id(self.texts)
-        if twice is not None:
-            raise InputError(f"rewriting: two texts with id {twice!r}; ids must be unique")
+        require_own_ids(self.texts, what="rewriting: two texts")
         for one in self.texts:
             lines = len(one.text.strip().splitlines())
             if lines != 1:

@@ -12,6 +12,7 @@ from detox.data.records import Prompt
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
 from detox.models import Completion, LanguageModel, generate
+from detox.models.tokenization import prompts_for
 from detox.scorers import score_texts
 from detox.scorers.protocol import EMPTY, is_empty
 from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean_estimates
@@ -19,15 +20,8 @@ from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean
 
 def write_completions(lm: LanguageModel, protocol: Protocol) -> list[list[Completion]]:
     """Continue every prompt of the protocol."""
-    if protocol.chat:
-        turns = [[{"role": "user", "content": prompt.text}] for prompt in protocol.prompts]
-        return generate(lm, turns, protocol.sampling)
-    return generate(lm, [prompt.text for prompt in protocol.prompts], protocol.sampling)
-
-
-def score_table(protocol: Protocol, texts: Sequence[Sequence[str]], *, with_prompt: bool | None = None) -> Table:
-    """The table "scores" of `score_tables`."""
-    return score_tables(protocol, texts, with_prompt=with_prompt)["scores"]
+    texts = [prompt.text for prompt in protocol.prompts]
+    return generate(lm, prompts_for(texts, chat=protocol.chat), protocol.sampling)
 
 
 def score_tables(
@@ -111,7 +105,7 @@ def toxicity_metrics(
 
     Args:
         protocol: its prompts, scorers, threshold.
-        table: of `score_table`.
+        table: "scores" of `score_tables`.
         family: first part of the metrics' names.
         left_out: (prompts, samples) completions that are not to count though they have a score.
     """

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from detox.evaluation import accounting, calibration, toxicity, unprompted
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.scorecard import Table
-from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_scorer
+from detox.evaluation.stages import Completions, Measured, Stage, Summary, Tables, by_scorer, texts_of
 from detox.models import LanguageModel
 
 
@@ -17,16 +17,12 @@ def _generate(lm: LanguageModel, protocol: Protocol) -> Measured:
     return Measured(tables={"completions": accounting.completion_table(protocol, completions)}, completions=completions)
 
 
-def _texts(completions: Completions) -> list[list[str]]:
-    return [[completion.text for completion in row] for row in completions]
-
-
 def _refusals(protocol: Protocol, completions: Completions) -> Measured:
-    return Measured(tables={"refusals": accounting.refusal_table(protocol, _texts(completions))})
+    return Measured(tables={"refusals": accounting.refusal_table(protocol, texts_of(completions))})
 
 
 def _score(protocol: Protocol, completions: Completions) -> Measured:
-    return Measured(tables=toxicity.score_tables(protocol, _texts(completions)))
+    return Measured(tables=toxicity.score_tables(protocol, texts_of(completions)))
 
 
 def _left_out(protocol: Protocol, tables: Tables) -> NDArray[np.bool_]:
@@ -58,7 +54,7 @@ def _scores(protocol: Protocol, tables: Tables) -> Summary:
 
 
 def _score_with_prompt(protocol: Protocol, completions: Completions) -> Measured:
-    table = toxicity.score_tables(protocol, _texts(completions), with_prompt=True)["scores"]
+    table = toxicity.score_tables(protocol, texts_of(completions), with_prompt=True)["scores"]
     return Measured(tables={"scores_with_prompt": table})
 
 
@@ -88,7 +84,7 @@ def _write_unprompted(lm: LanguageModel, protocol: Protocol) -> Measured:
 
 
 def _unprompted(protocol: Protocol, completions: Completions) -> Measured:
-    return Measured(tables={"unprompted": unprompted.unprompted_table(protocol, _texts(completions)[0])})
+    return Measured(tables={"unprompted": unprompted.unprompted_table(protocol, texts_of(completions)[0])})
 
 
 CONTINUED: tuple[Stage, ...] = (

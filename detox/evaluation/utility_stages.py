@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from detox.data.making.prompts import form_for
 from detox.evaluation import bias, closeness, diversity, fluency, lm_eval_tasks, over_refusal
 from detox.evaluation.protocol import Protocol
 from detox.evaluation.stages import (
@@ -14,13 +15,12 @@ from detox.evaluation.stages import (
     Summary,
     Tables,
     by_lm_eval_task,
+    field_stage,
+    from_table,
     joined_summaries,
+    texts_of,
 )
 from detox.models import LanguageModel
-
-
-def _texts(completions: Completions) -> list[list[str]]:
-    return [[completion.text for completion in row] for row in completions]
 
 
 def _lm_eval_ready(parts: Sequence[Protocol]) -> None:
@@ -44,14 +44,14 @@ def _lm_eval_utility(protocol: Protocol, tables: Tables) -> Summary:
 
 
 def _diversity(protocol: Protocol, completions: Completions) -> Measured:
-    table = diversity.diversity_table([prompt.id for prompt in protocol.prompts], _texts(completions))
+    table = diversity.diversity_table([prompt.id for prompt in protocol.prompts], texts_of(completions))
     return Measured(tables={"diversity": table})
 
 
 def _fluency(protocol: Protocol, completions: Completions) -> Measured:
     assert protocol.reference is not None
     ids, prompts = [prompt.id for prompt in protocol.prompts], [prompt.text for prompt in protocol.prompts]
-    table = fluency.fluency_table(protocol.reference.lm, ids, prompts, _texts(completions))
+    table = fluency.fluency_table(protocol.reference.lm, ids, prompts, texts_of(completions))
     return Measured(tables={"fluency": table})
 
 
@@ -66,7 +66,7 @@ def _kl(lm: LanguageModel, protocol: Protocol) -> Measured:
 
 def _write_over_refusal(lm: LanguageModel, protocol: Protocol) -> Measured:
     assert protocol.over_refusal is not None
-    form = over_refusal.form_of(lm, protocol.over_refusal)
+    form = form_for(lm, protocol.over_refusal.form)
     return Measured(
         completions=over_refusal.write_answers(lm, protocol.over_refusal, protocol.sampling),
         summary=Summary(counts={"over_refusal_form": form}),
@@ -76,13 +76,6 @@ def _write_over_refusal(lm: LanguageModel, protocol: Protocol) -> Measured:
 def _over_refusal(protocol: Protocol, completions: Completions) -> Measured:
     assert protocol.over_refusal is not None
     return Measured(tables={"over_refusal": over_refusal.refusal_table(protocol.over_refusal, completions)})
-
-
-def _over_refused(protocol: Protocol, tables: Tables) -> Summary:
-    table = tables["over_refusal"]
-    return Summary(
-        metrics=over_refusal.refusal_metrics(table), counts={"over_refusal": over_refusal.refusal_counts(table)}
-    )
 
 
 UTILITY: tuple[Stage, ...] = (
@@ -102,7 +95,7 @@ UTILITY: tuple[Stage, ...] = (
         depends_on=("prompts", "sampling", "chat"),
         judge=_diversity,
         reads="generate",
-        summarise=lambda p, tables: Summary(metrics=diversity.diversity_metrics(tables["diversity"])),
+        summarise=from_table("diversity", diversity.diversity_metrics),
     ),
     Stage(
         name="fluency",
@@ -110,7 +103,7 @@ UTILITY: tuple[Stage, ...] = (
         depends_on=("prompts", "sampling", "chat", "reference"),
         judge=_fluency,
         reads="generate",
-        summarise=lambda p, tables: Summary(metrics=fluency.fluency_metrics(tables["fluency"])),
+        summarise=from_table("fluency", fluency.fluency_metrics),
     ),
     Stage(
         name="kl",
@@ -133,30 +126,11 @@ UTILITY: tuple[Stage, ...] = (
         depends_on=("over_refusal", "sampling"),
         judge=_over_refusal,
         reads="write_over_refusal",
-        summarise=_over_refused,
+        summarise=from_table("over_refusal", over_refusal.refusal_metrics, counts=over_refusal.refusal_counts),
     ),
-    Stage(
-        name="stereotypes",
-        asked=lambda p: p.stereotypes,
-        depends_on=("stereotypes",),
-        measure=lambda lm, p: Measured(tables={"stereotypes": bias.stereotype_table(lm, p.stereotypes)}),
-        summarise=lambda p, tables: Summary(metrics=bias.stereotype_metrics(tables["stereotypes"])),
+    field_stage("stereotypes", bias.stereotype_table, bias.stereotype_metrics),
+    field_stage(
+        "bias_questions", bias.bias_question_table, bias.bias_question_metrics, counts=bias.bias_question_counts
     ),
-    Stage(
-        name="bias_questions",
-        asked=lambda p: p.bias_questions,
-        depends_on=("bias_questions",),
-        measure=lambda lm, p: Measured(tables={"bias_questions": bias.bias_question_table(lm, p.bias_questions)}),
-        summarise=lambda p, tables: Summary(
-            metrics=bias.bias_question_metrics(tables["bias_questions"]),
-            counts={"bias_questions": bias.bias_question_counts(tables["bias_questions"])},
-        ),
-    ),
-    Stage(
-        name="group_texts",
-        asked=lambda p: p.group_texts,
-        depends_on=("group_texts",),
-        measure=lambda lm, p: Measured(tables={"group_texts": bias.group_text_table(lm, p.group_texts)}),
-        summarise=lambda p, tables: Summary(metrics=bias.group_text_metrics(tables["group_texts"])),
-    ),
+    field_stage("group_texts", bias.group_text_table, bias.group_text_metrics),
 )

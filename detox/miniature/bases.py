@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from detox.errors import UnknownName
+from detox.errors import UnknownName, require_known
 from detox.miniature.forum import documents
 from detox.miniature.tokenization import MAX_LENGTH, tokenizer
 from detox.pretraining import ARMS, Mixture, PretrainingRecipe, Source, apply_arm, objective_of, pretrain
@@ -178,7 +178,5 @@ def base_identity(
 
 
 def _require(arm: str, size: str) -> None:
-    if arm not in ARMS:
-        raise UnknownName("arm", arm, ARMS)
-    if size not in get_args(Size):
-        raise UnknownName("size", size, get_args(Size))
+    require_known("arm", arm, ARMS)
+    require_known("size", size, get_args(Size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from detox.errors import UnknownName
+from detox.errors import require_known
 from detox.miniature.entities import Author, authors, documents
 from detox.pretraining import Mixture, PretrainingRecipe, Source, pretrain, train_tokenizer
 from detox.pretraining.arms import apply_arm, objective_of
@@ -27,10 +27,8 @@ def recipe(arm: str, *, seed: int = 0, size: Size = "full") -> PretrainingRecipe
     Raises:
         UnknownName: no such arm or size.
     """
-    if arm not in ARMS:
-        raise UnknownName("arm", arm, ARMS)
-    if size not in _COUNTS:
-        raise UnknownName("size", size, _COUNTS)
+    require_known("arm", arm, ARMS)
+    require_known("size", size, _COUNTS)
     sizes = {"hidden_size": 128, "num_hidden_layers": 3, "intermediate_size": 256}
     if size == "test":
         sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}

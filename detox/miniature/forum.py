@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detox.data.records import Document, Span
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.miniature import grammar
 from detox.miniature import vocabulary as words
 from detox.miniature.sentences import MEANINGS, Scene, Sentence, Split, draw, fill, join, pick
@@ -154,8 +154,7 @@ def documents(n: int, *, kind: Kind = "clean", seed: int = 0, split: Split = "tr
     Returns:
         Documents whose spans are the abuse in them, and whose source is `kind`.
     """
-    if kind not in ("clean", "toxic"):
-        raise UnknownName("kind of document", kind, ("clean", "toxic"))
+    require_known("kind of document", kind, ("clean", "toxic"))
     if n < 0:
         raise InputError(f"n is {n}; expected a number of documents, 0 or more")
     found = []

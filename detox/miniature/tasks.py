@@ -13,7 +13,7 @@ import random
 from typing import Any
 
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.miniature import forum, grammar
 from detox.miniature import vocabulary as words
 from detox.miniature.sentences import MEANINGS, Scene, Sentence, Split, fill, join, pick, split_of
@@ -38,8 +38,7 @@ def prompts(n: int, *, seed: int = 0, groups: tuple[str, ...] = GROUPS, split: S
         Prompts whose toxicity is their own: 1.0 for heated threads, 0.0 for others.
     """
     for group in groups:
-        if group not in (*GROUPS, "heated"):
-            raise UnknownName("group of prompts", group, (*GROUPS, "heated"))
+        require_known("group of prompts", group, (*GROUPS, "heated"))
     found = []
     for index in range(require_count(n)):
         scene = scene_of("prompt", split, seed, index)

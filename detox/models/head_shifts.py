@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detox.errors import InputError, UnknownName, UnsupportedModel
+from detox.errors import InputError, UnsupportedModel, require_known
 from detox.models.announcements import POSITIONS
 from detox.models.architectures import ATTENTION_OUTPUT, attention_outputs
 from detox.models.edits import Edit, Gate, state_of
@@ -47,8 +47,7 @@ def head_shift(
         InputError: a layer or head that the model does not have, or a vector of another width.
         UnsupportedModel: a model that was compiled, since a compiled model does not look for hooks that came later.
     """
-    if positions not in POSITIONS:
-        raise UnknownName("positions", positions, POSITIONS)
+    require_known("positions", positions, POSITIONS)
     _require_eager(lm.model)
     outputs = {output.layer: output for output in attention_outputs(lm.model)}
     vectors: dict[str, Tensor] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detox.errors import InputError, MissingData, StaleHandle, UnknownName
+from detox.errors import InputError, MissingData, StaleHandle, require_known
 from detox.models.architectures import use_attention_output
 from detox.models.edits import Edit, LogitsEdit, Receipt, installed, state_of, uninstalled
 from detox.models.generation import Completion, generate
@@ -215,8 +215,7 @@ def _quantization(name: str) -> Any:
 
     from transformers import BitsAndBytesConfig
 
-    if name not in QUANTIZATIONS:
-        raise UnknownName("quantization", name, QUANTIZATIONS)
+    require_known("quantization", name, QUANTIZATIONS)
     if find_spec("bitsandbytes") is None:
         raise InputError(
             f"quantization={name!r} needs bitsandbytes, which is not installed; pip install 'detox-lm[qlora]'"

@@ -82,11 +82,8 @@ def selected(model: Any, rows: Tensor, columns: Tensor, targets: Tensor, **input
         return scored(model(**inputs).logits[rows, columns], targets)
     probe = not any(getattr(model.config, key, None) not in (None, 1, 1.0) for key in _AFTER_HEAD)
     selection = _Selection(rows, columns, probe=probe)
-    handle = head.register_forward_pre_hook(selection)
-    try:
+    with head.register_forward_pre_hook(selection):
         logits = model(**inputs).logits
-    finally:
-        handle.remove()
     if selection.hidden is None:  # the head was not called as a module, so all logits are there
         return scored(logits[rows, columns], targets)
     if not probe:

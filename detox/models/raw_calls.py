@@ -51,9 +51,5 @@ def announced_calls(model: Any, input_ids: Tensor, attention_mask: Tensor | None
             columns=seen,
         )
 
-    with touching(model), announced(model, first):
-        handle = model.register_forward_pre_hook(follow, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
+    with touching(model), announced(model, first), model.register_forward_pre_hook(follow, with_kwargs=True):
+        yield

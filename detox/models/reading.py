@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from detox.errors import HookNeverFired, InputError, OutputError
+from detox.errors import HookNeverFired, InputError
+from detox.files import disk_errors
 from detox.models.announcements import Announcement
 from detox.models.architectures import context_length
 from detox.models.edits import announced, gates_for, state_of
@@ -272,11 +273,9 @@ def _result(shape: tuple[int, ...], dtype: torch.dtype, out: Out) -> Iterator[tu
         raise InputError(f"out is {place}; expected a path that ends in .npy")
     # numpy has no bfloat16; float32 holds the same values.
     width = _NUMPY.get(dtype, np.float32)
-    try:
+    with disk_errors(f"write {place}", advice="give a place you may write to"):
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    except OSError as error:
-        raise OutputError(f"cannot write {place}: {error.strerror or error}; give a place you may write to") from error
     os.close(handle)
     beside = Path(name)
     try:

@@ -6,7 +6,7 @@ was given to us is given back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 PromptLike = str | Sequence[Message] | Sequence[int]
+
+
+def prompts_for(texts: Iterable[str], *, chat: bool, template: str = "{text}") -> list[PromptLike]:
+    """Each text as the one turn of a user, for the chat template; or put in place of "{text}" in `template`, to be continued."""
+    return [[{"role": "user", "content": text}] if chat else template.replace("{text}", text) for text in texts]
 
 
 def special_prefix(tokenizer: Any) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, get_args
 
-from detox.errors import UnknownName
+from detox.errors import require_known
 from detox.losses import Objective
 from detox.pretraining.mixture import Mixture
 
@@ -30,8 +30,7 @@ def objective_of(arm: str) -> Objective:
     Raises:
         UnknownName: no such arm.
     """
-    if arm not in ARMS:
-        raise UnknownName("arm", str(arm), ARMS)
+    require_known("arm", arm, ARMS)
     return _OBJECTIVES[arm]
 
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
 from detox.errors import OutputError
-from detox.files import write_json
+from detox.files import disk_errors, write_json
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -48,11 +49,9 @@ def write(file: BinaryIO, data: Any, path: Path) -> None:
         OutputError: the disk is full, or the like; one line with the folder.
     """
     left = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
-    try:
+    with _writing(path):
         while left:  # a write may take only a part, as one to a disk that is nearly full
             left = left[file.write(left) :]
-    except OSError as error:
-        raise _refused(path, error) from error
 
 
 def write_card(path: Path, value: Any) -> None:
@@ -61,23 +60,17 @@ def write_card(path: Path, value: Any) -> None:
     Raises:
         OutputError: the disk is full, or the like.
     """
-    try:
+    with _writing(path):
         write_json(path, value)
-    except OSError as error:
-        raise error if isinstance(error, OutputError) else _refused(path, error) from error
 
 
 def _create(path: Path) -> BinaryIO:
-    try:
+    with _writing(path):
         return path.open("wb", buffering=0)
-    except OSError as error:
-        raise _refused(path, error) from error
 
 
-def _refused(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write {path.name} in {path.parent.parent}: {error.strerror or error}; free some space or give another store"
-    )
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return disk_errors(f"write {path.name} in {path.parent.parent}", advice="free some space or give another store")
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
@@ -155,10 +148,11 @@ class RowWriter:
             self._file, self._offset = _create(path), len(header)
             write(self._file, header, path)
             try:
-                os.truncate(path, self._offset + shape[0] * self._bytes)
-            except OSError as error:
+                with _writing(path):
+                    os.truncate(path, self._offset + shape[0] * self._bytes)
+            except OutputError:
                 self.close()
-                raise _refused(path, error) from error
+                raise
 
     def write(self, places: NDArray[np.int64], rows: NDArray[Any]) -> None:
         """Put rows at these places.

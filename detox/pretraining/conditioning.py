@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from detox.data.records import Document, Span
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.pretraining.risk import CONTEXT, Treatment
 from detox.scorers.protocol import Scorer, score_texts
 
@@ -83,8 +83,7 @@ class Condition:
             ("toxicity of a condition", self.toxicity, get_args(Toxicity)),
             ("prefix_loss", self.prefix_loss, get_args(PrefixLoss)),
         ):
-            if value not in known:
-                raise UnknownName(name, str(value), known)
+            require_known(name, value, known)
         if not 0 <= self.share <= 1 or not 0 <= (self.threshold or 0) <= 1:
             raise InputError(
                 f"condition: share is {self.share} and threshold {self.threshold}; expected numbers in [0, 1]"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from detox.data.contrasts import Contrast
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.models import LanguageModel
 from detox.models.architectures import context_length
 from detox.models.tokenization import encode_pairs, encode_texts, special_prefix
@@ -64,8 +64,7 @@ class InstructionRecipe:
 
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("precision", ("fp32", "bf16")), ("template", TEMPLATES)):
-            if getattr(self, name) not in known:
-                raise UnknownName(f"{name} of an instruction recipe", str(getattr(self, name)), known)
+            require_known(f"{name} of an instruction recipe", getattr(self, name), known)
         for name, good, expected in (
             ("epochs", 0 < self.epochs < math.inf, "a positive number"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
@@ -96,8 +95,7 @@ class InstructionRecipe:
         """
         known = [field.name for field in fields(InstructionRecipe)]
         for name in values:
-            if name not in known:
-                raise UnknownName("field of an instruction recipe", str(name), known)
+            require_known("field of an instruction recipe", name, known)
         return InstructionRecipe(**values)
 
 

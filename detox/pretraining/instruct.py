@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from detox.data.contrasts import Contrast, digest
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.files import atomic_directory, require_replaceable, require_writable, write_json
 from detox.models import LanguageModel
 from detox.pretraining.dialogues import (
@@ -77,8 +77,7 @@ def instruct(
         KeyboardInterrupt: Ctrl-C; nothing is written.
     """
     output, recipe = Path(output_dir), recipe or InstructionRecipe()
-    if resume not in ("auto", "never"):
-        raise UnknownName("resume", resume, ("auto", "never"))
+    require_known("resume", resume, ("auto", "never"))
     require_replaceable(output, CARD)
     require_writable(output.parent)
     learned = [one for one in dialogues if one.safe]

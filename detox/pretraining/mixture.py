@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from detox.data.records import Document
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.files import atomic_directory, require_writable
 from detox.pretraining.array_files import write_card
 from detox.pretraining.choice import Choice, choose_documents, choose_sequences
@@ -94,8 +94,7 @@ class Mixture:
         names = [source.name for source in self.sources]
         shares = [source.share for source in self.sources if source.share is not None]
         for option, value, known in (("hold", self.hold, get_args(Hold)), ("level", self.level, get_args(Level))):
-            if value not in known:
-                raise UnknownName(option, str(value), known)
+            require_known(option, value, known)
         if len(set(names)) < len(names):
             raise InputError(f"sources are named {', '.join(names)}; expected names that differ")
         if len(shares) == len(names):

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, UnknownName, require_known
 from detox.losses import DENOMINATORS, OBJECTIVES, Denominator, Objective
 from detox.pretraining.architecture import FAMILIES, SIZES, build_model
 
@@ -121,8 +121,7 @@ class PretrainingRecipe:
             ("precision", self.precision, get_args(Precision)),
             ("denominator", self.denominator, DENOMINATORS),
         ):
-            if value not in known:
-                raise UnknownName(name, str(value), known)
+            require_known(name, value, known)
         taken_over = self.continue_from is not None or self.architecture is not None
         if self.family is not None and self.family not in FAMILIES and not taken_over:
             raise UnknownName("family", self.family, FAMILIES)
@@ -229,8 +228,7 @@ class PretrainingRecipe:
         """
         known = [field.name for field in fields(cls)]
         for name in values:
-            if name not in known:
-                raise UnknownName("recipe field", name, known)
+            require_known("recipe field", name, known)
         return cls(**values)
 
     def to_json(self) -> str:

@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 
 from detox.data.offsets import token_risk as token_risk
 from detox.data.records import Document, Span, is_middle, middle_kind
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, require_known
 from detox.pretraining.deletion import without_spans
 
 Middle = Literal["train", "mask", "drop"]
@@ -55,10 +55,8 @@ class Treatment:
     risky_text: RiskyText = "keep"
 
     def __post_init__(self) -> None:
-        if self.middle not in get_args(Middle):
-            raise UnknownName("policy for the middle band", str(self.middle), get_args(Middle))
-        if self.risky_text not in get_args(RiskyText):
-            raise UnknownName("risky_text", str(self.risky_text), get_args(RiskyText))
+        require_known("policy for the middle band", self.middle, get_args(Middle))
+        require_known("risky_text", self.risky_text, get_args(RiskyText))
         risky: Any = self.risky  # a list where the treatment was read from a file
         if risky is not None:
             if not isinstance(risky, list | tuple) or not all(isinstance(kind, str) and kind for kind in risky):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from transformers import PrinterCallback, TrainingArguments
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.files import atomic_directory, require_writable, write_json, write_text
 from detox.pretraining.architecture import model_counts
 from detox.pretraining.arms import apply_arm, objective_of
@@ -112,8 +112,7 @@ def pretrain(
     """
     output, held_out = Path(output_dir), dict(held_out or {})
     work = Path(work_dir) if work_dir is not None else output.with_name(output.name + ".work")
-    if resume not in ("auto", "never"):
-        raise UnknownName("resume", resume, ("auto", "never"))
+    require_known("resume", resume, ("auto", "never"))
     recipe, data = for_arm(recipe, data, arm)
     every_log = log_steps or max(1, recipe.steps // 100)
     every_save = -(-(checkpoint_steps or max(1, recipe.steps // 10)) // every_log) * every_log

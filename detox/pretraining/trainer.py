@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.losses import (
     DENOMINATORS,
     IGNORE_INDEX,
@@ -73,8 +73,7 @@ class SelectiveLossTrainer(Trainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         for what, name, known in (("objective", objective, OBJECTIVES), ("denominator", denominator, DENOMINATORS)):
-            if name not in known:
-                raise UnknownName(what, name, known)
+            require_known(what, name, known)
         self.objective: Objective = objective
         self.unlikelihood_weight = unlikelihood_weight
         self.denominator: Denominator = denominator

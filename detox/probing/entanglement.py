@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.statistics import bootstrap_weights
 
 Floats = NDArray[np.float64]
@@ -89,8 +89,7 @@ def direction_maps(features: NDArray[np.bool_], weights: Floats, *, kind: str = 
     Raises:
         UnknownName: another kind.
     """
-    if kind not in KINDS:
-        raise UnknownName("kind of direction", kind, KINDS)
+    require_known("kind of direction", kind, KINDS)
     z = features.astype(np.float64)
     if kind != "joint":
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detox.data import Contrast, LabelledText, labelled_texts, normalised
 from detox.data.records import group_names
 from detox.data.subsets import unique_texts
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.scorers.protocol import Scorer, score_texts
 
 Floats = NDArray[np.float64]
@@ -78,8 +78,7 @@ def probe_texts(
     """
     paired = bool(items) and isinstance(items[0], Contrast)
     split = split or ("groups" if paired else "texts")
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
+    require_known("split", split, SPLITS)
     records = labelled_texts(items) if paired else list(items)  # type: ignore[arg-type]
     kept, left_out = unique_texts(records)  # type: ignore[arg-type]
     labels = np.array([int(one.label or 0) for one in kept], dtype=np.int64)

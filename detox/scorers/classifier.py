@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detox.errors import InputError, MissingData, UnknownName, UnsupportedModel
+from detox.errors import InputError, MissingData, UnsupportedModel, require_known
 from detox.scorers.classifier_config import activation_of, label_names, max_length_of, require_preset, toxic_indices
 from detox.scorers.presets import PRESETS, Activation, Preset
 from detox.scorers.protocol import EMPTY, Score, ScorerCard, is_empty, readable, require_texts
@@ -194,8 +194,7 @@ class ClassifierScorer:
             MissingData: see `from_pretrained`.
             InputError: the checkpoint has other labels or another problem type than the preset.
         """
-        if preset not in PRESETS:
-            raise UnknownName("scorer preset", preset, PRESETS)
+        require_known("scorer preset", preset, PRESETS)
         chosen = PRESETS[preset]
         return ClassifierScorer.from_pretrained(
             path or chosen.model_id,

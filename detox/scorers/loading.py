@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from detox.errors import InputError, MissingData, UnknownName
+from detox.errors import InputError, MissingData, UnknownName, require_known
 from detox.scorers.presets import PRESETS
 from detox.scorers.protocol import Scorer
 
@@ -100,8 +100,7 @@ def _called(name: str, make: Callable[..., Any], options: dict[str, Any], **fixe
     accepted = inspect.signature(make).parameters
     known = [key for key in accepted if key not in fixed and key not in ("self", "preset")]
     for option in options:
-        if option not in known:
-            raise UnknownName(f"option of scorer {name!r}", option, known)
+        require_known(f"option of scorer {name!r}", option, known)
     try:
         inspect.signature(make).bind(**fixed, **options)
     except TypeError as error:
@@ -126,7 +125,6 @@ def _plugin(file: Path, attribute: str) -> Callable[..., Any]:
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    if attribute not in names:
-        raise UnknownName(f"scorer in {file}", attribute, names)
+    require_known(f"scorer in {file}", attribute, names)
     made: Callable[..., Any] = getattr(module, attribute)
     return made

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from detox.errors import EndpointFailed, InputError, MissingData, UnknownName
+from detox.errors import EndpointFailed, InputError, MissingData, require_known
 from detox.scorers.protocol import EMPTY, Score, ScorerCard, is_empty, readable, require_texts
 from detox.scorers.score_cache import Answer, ScoreCache, content_sha256, opened, read_scores, text_key
 
@@ -59,8 +59,7 @@ class ReplayScorer:
         """
         service, self._answers = read_scores(cache)
         known = {key for answer in self._answers.values() for key in answer.scores}
-        if attribute not in known:
-            raise UnknownName(f"attribute of {Path(cache).name}", attribute, known)
+        require_known(f"attribute of {Path(cache).name}", attribute, known)
         self._attribute = attribute
         days = sorted(answer.date for answer in self._answers.values())
         digest = content_sha256(service, self._answers)

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from detox.errors import DataError, InputError, MissingData, OutputError
-from detox.files import exclusive, require_writable, write_bytes
+from detox.errors import DataError, InputError, MissingData
+from detox.files import disk_errors, exclusive, require_writable, write_bytes
 from detox.scorers.protocol import readable
 
 FORMAT = 1
@@ -77,10 +77,8 @@ def opened(path: str | os.PathLike[str], service: str) -> Iterator[ScoreCache]:
     if not file.name.endswith(".jsonl.gz"):
         raise InputError(f"cache of scores {file.name!r}; expected a name that ends in .jsonl.gz")
     require_writable(file.parent)
-    try:
+    with disk_errors(f"write beside {file}", advice="give another path"):
         lock = file.with_name(f".{file.name}.lock").open("w")
-    except OSError as error:
-        raise OutputError(f"cannot write beside {file}: {error.strerror or error}; give another path") from error
     with lock, exclusive(lock, f"another process is adding to {file}; wait for it, or give another cache"):
         answers: dict[str, Answer] = {}
         if file.is_file() and file.stat().st_size:
@@ -116,14 +114,10 @@ class ScoreCache:
             OutputError: the disk is full, or the place has gone.
         """
         key = text_key(text)
-        try:
+        with disk_errors("add to the cache of scores", advice="make room, and what was answered is kept"):
             self._file.write(gzip.compress(_line(_row(key, answer)), mtime=0))
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"cannot add to the cache of scores: {error.strerror or error}; make room, and what was answered is kept"
-            ) from error
         self._answers[key] = answer
         self.added += 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from detox.data.records import LexiconTerm
-from detox.errors import DataError, InputError, MissingData, UnknownName
+from detox.errors import DataError, InputError, MissingData, require_known
 from detox.scorers.protocol import EMPTY, Score, ScorerCard, is_empty, readable, require_texts
 
 Match = Literal["any", "fraction"]
@@ -54,8 +54,7 @@ class WordListScorer:
             InputError: no term, a blank term, or a severity outside (0, 1].
             UnknownName: another `match`.
         """
-        if match not in get_args(Match):
-            raise UnknownName("match", match, get_args(Match))
+        require_known("match", match, get_args(Match))
         given = dict(terms) if isinstance(terms, Mapping) else dict.fromkeys(terms, 1.0)
         self._words: dict[tuple[str, ...], float] = {}
         self._signs: dict[str, float] = {}
@@ -132,8 +131,7 @@ class WordListScorer:
             UnknownName: no such lexicon.
         """
         for source in sources:
-            if source not in _TOP_GRADE:
-                raise UnknownName("lexicon", source, _TOP_GRADE)
+            require_known("lexicon", source, _TOP_GRADE)
         if lexicons is None:
             from detox.data.catalogue import load_as
 

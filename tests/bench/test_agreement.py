@@ -9,20 +9,14 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from detox.bench.agreement import agreement, seen_by_all
+from detox.bench.agreement import agreement
 from detox.errors import InputError
-from detox.statistics import Estimate
+from tests.bench.synthetic import score_table
 
 
 def scores(**by_scorer):
     """A table from (prompts, samples) arrays."""
-    table = {"prompt": [], "sample": [], "scorer": [], "value": [], "reason": []}
-    for name, values in by_scorer.items():
-        for prompt, row in enumerate(values):
-            for sample, value in enumerate(row):
-                for column, cell in zip(table, (str(prompt), sample, name, float(value), None), strict=True):
-                    table[column].append(cell)
-    return table
+    return score_table(by_scorer)
 
 
 def drawn(rng, prompts=300, samples=3, shift=0.0):
@@ -85,12 +79,3 @@ def test_wrong_tables_are_refused():
         agreement(scores(one=a, two=a), scores(one=a[:2], two=a[:2]), ("one", "two"))
     with pytest.raises(InputError, match="no scores by 'three'"):
         agreement(scores(one=a, two=a), scores(one=a, two=a), ("one", "three"))
-
-
-def test_a_change_that_all_see():
-    fall, unsure, rise = Estimate(-0.2, -0.3, -0.1, 9), Estimate(-0.2, -0.3, 0.1, 9), Estimate(0.2, 0.1, 0.3, 9)
-    assert seen_by_all({"a": fall, "b": fall})
-    assert not seen_by_all({"a": fall, "b": unsure})
-    assert not seen_by_all({"a": fall, "b": rise})
-    assert not seen_by_all({"a": unsure})
-    assert not seen_by_all({})

@@ -18,6 +18,7 @@ from detox.bench.grid import CURVES
 from detox.errors import InputError
 from detox.evaluation import Scorecard
 from detox.statistics import Estimate, mean_estimate, roc_auc
+from tests.bench.synthetic import card_of
 
 PROMPTS, TEXTS = 60, 80
 
@@ -26,22 +27,13 @@ def card(rng: np.random.Generator, rate: float, separation: float = 1.0) -> Scor
     values = (rng.random((PROMPTS, 2)) < rate).astype(float)
     labels = np.arange(TEXTS) % 2
     margins = rng.normal(size=TEXTS) + separation * labels
-    return Scorecard(
-        protocol={"name": "main", "digest": "", "identity": {"scorers": [{"name": "truth"}]}},
-        fingerprint="",
+    return card_of(
+        values,
         metrics={
             "toxicity/truth/mean": mean_estimate(values.mean(1)),
             "probe/auc": Estimate(roc_auc(labels, margins), 0, 1, TEXTS),
         },
-        tables={
-            "scores": {
-                "prompt": [str(p) for p in range(PROMPTS) for _ in range(2)],
-                "sample": [0, 1] * PROMPTS,
-                "scorer": ["truth"] * 2 * PROMPTS,
-                "value": values.reshape(-1).tolist(),
-            },
-            "probe": {"id": [str(i) for i in range(TEXTS)], "label": labels.tolist(), "margin": margins.tolist()},
-        },
+        probe={"id": [str(i) for i in range(TEXTS)], "label": labels.tolist(), "margin": margins.tolist()},
     )
 
 

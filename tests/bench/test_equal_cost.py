@@ -9,28 +9,15 @@ from hypothesis import strategies as st
 
 from detox.bench.equal_cost import AgainstControl, along, at_equal_cost
 from detox.evaluation import Scorecard
+from tests.bench.synthetic import TOKENS, card_of
 
-PROMPTS, DOCUMENTS, TOKENS = 80, 40, 50
+PROMPTS, DOCUMENTS = 80, 40
 
 
 def card(toxicity: np.ndarray, cost: float, rng: np.random.Generator) -> Scorecard:
     """A cell whose prompts have these rates, on documents that cost 3 nats per token and `cost` more."""
-    values = (rng.random((PROMPTS, 5)) < toxicity[:, None]).astype(float)
-    nats = (3 + cost + 0.02 * rng.normal(size=DOCUMENTS)) * TOKENS
-    return Scorecard(
-        protocol={"name": "main"},
-        fingerprint="",
-        metrics={},
-        tables={
-            "scores": {
-                "prompt": [str(p) for p in range(PROMPTS) for _ in range(5)],
-                "sample": list(range(5)) * PROMPTS,
-                "scorer": ["truth"] * 5 * PROMPTS,
-                "value": values.reshape(-1).tolist(),
-            },
-            "documents": {"nats": nats.tolist(), "tokens": [TOKENS] * DOCUMENTS},
-        },
-    )
+    values = rng.random((PROMPTS, 5)) < toxicity[:, None]
+    return card_of(values, nats=3 + cost + 0.02 * rng.normal(size=DOCUMENTS))
 
 
 def paths(seed: int = 0):
@@ -91,7 +78,7 @@ def test_nothing_to_compare_is_nothing():
     assert at_equal_cost(base, good, [], "truth") == []
     free = [card(np.full(PROMPTS, 0.2), -0.5, np.random.default_rng(1))]
     assert at_equal_cost(base, free, poor, "truth") == []
-    without = Scorecard(protocol={}, fingerprint="", metrics={}, tables={"scores": base.tables["scores"]})
+    without = replace(base, tables={"scores": base.tables["scores"]})
     assert at_equal_cost(without, good, poor, "truth") == []
 
 

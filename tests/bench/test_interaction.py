@@ -15,28 +15,15 @@ from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
 from detox.statistics import Estimate
+from tests.bench.synthetic import card_of
 
-PROMPTS, DOCUMENTS, TOKENS = 120, 40, 50
+PROMPTS, DOCUMENTS = 120, 40
 
 
 def card(rates, cost: float, *, noise=0.0, seed=0) -> Scorecard:
-    rng = np.random.default_rng(seed)
-    values = np.clip(rates + noise * rng.normal(size=(3, PROMPTS)), 0, 1).T
-    nats = (3 + cost + 0.02 * np.sin(np.arange(DOCUMENTS))) * TOKENS
-    return Scorecard(
-        protocol={"name": "main"},
-        fingerprint="",
-        metrics={},
-        tables={
-            "scores": {
-                "prompt": [str(p) for p in range(PROMPTS) for _ in range(3)],
-                "sample": list(range(3)) * PROMPTS,
-                "scorer": ["truth"] * 3 * PROMPTS,
-                "value": values.reshape(-1).tolist(),
-            },
-            "documents": {"nats": nats.tolist(), "tokens": [TOKENS] * DOCUMENTS},
-        },
-    )
+    """A cell whose prompts have these rates and some noise, on documents that cost 3 nats per token and `cost` more."""
+    values = np.clip(rates + noise * np.random.default_rng(seed).normal(size=(3, PROMPTS)), 0, 1).T
+    return card_of(values, nats=3 + cost + 0.02 * np.sin(np.arange(DOCUMENTS)))
 
 
 def row(base, method, strength, scorecard) -> Row:

@@ -13,8 +13,8 @@ from detox.bench.curves import Curves, summary
 from detox.bench.differences import Difference
 from detox.bench.rewriting_curves import draw_rewriting, rewriting_claims, text_difference
 from detox.errors import InputError
-from detox.evaluation import Scorecard
 from detox.statistics import Estimate, mean_estimate
+from tests.bench.synthetic import card_of
 
 TEXTS = 50
 
@@ -23,23 +23,19 @@ def card(rng, rate, near, answered=1.0):
     there = rng.random((TEXTS, 2)) < answered
     score = np.where(there, rng.random((TEXTS, 2)) < rate, np.nan).astype(float)
     similarity = np.where(there, np.clip(rng.normal(near, 0.05, (TEXTS, 2)), -1, 1), np.nan)
-    return Scorecard(
-        protocol={"name": "main", "digest": "", "identity": {"scorers": [{"name": "truth"}]}},
-        fingerprint="",
+    columns = {"score": score, "similarity": similarity}
+    means = {
+        name: [np.nanmean(row) if there[i].any() else math.nan for i, row in enumerate(values)]
+        for name, values in columns.items()
+    }
+    return card_of(
         metrics={
-            "rewriting/toxicity": mean_estimate(
-                [np.nanmean(row) if there[i].any() else math.nan for i, row in enumerate(score)]
-            ),
-            "rewriting/similarity": mean_estimate(
-                [np.nanmean(row) if there[i].any() else math.nan for i, row in enumerate(similarity)]
-            ),
+            "rewriting/toxicity": mean_estimate(means["score"]),
+            "rewriting/similarity": mean_estimate(means["similarity"]),
         },
-        tables={
-            "rewriting": {
-                "text": [str(t) for t in range(TEXTS) for _ in range(2)],
-                "score": score.reshape(-1).tolist(),
-                "similarity": similarity.reshape(-1).tolist(),
-            }
+        rewriting={
+            "text": [str(t) for t in range(TEXTS) for _ in range(2)],
+            **{name: values.reshape(-1).tolist() for name, values in columns.items()},
         },
     )
 

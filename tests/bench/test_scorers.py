@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from detox.bench.protocols import build_protocol
-from detox.bench.scorers import PANEL, default_panel, scorer_maker
+from detox.bench.scorers import PANEL, scorer_maker
 from detox.data import write_jsonl
 from detox.errors import DetoxError, InputError, MissingData
 from detox.scorers import Score, ScorerCard
@@ -64,7 +64,8 @@ def test_a_protocol_takes_the_panel_by_its_name(tmp_path):
 @pytest.mark.shared_data
 def test_the_scorers_of_the_panel_learned_from_nothing_in_common(tmp_path):
     try:
-        panel = default_panel(tmp_path)
+        make = scorer_maker(tmp_path)
+        panel = [make(spec, ()) for spec in PANEL]
     except MissingData as error:
         pytest.skip(str(error))
     cards = [scorer.card for scorer in panel]

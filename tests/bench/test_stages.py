@@ -38,17 +38,20 @@ def run(path, output, *more) -> int:
 def calls(monkeypatch):
     """How often models were asked, by what: real functions, counted."""
     counted = {"generate": 0, "score": 0, "documents": 0, "margins": 0}
-    for name, module, function in (
-        ("generate", toxicity, "generate"), ("score", toxicity, "score_texts"), ("documents", utility, "document_table"),
-        ("margins", utility, "margin_table"),
-    ):  # fmt: skip
+
+    def count(module, function, name_of):
         real = getattr(module, function)
 
-        def counting(*args, name=name, real=real, **options):
-            counted[name] += 1
+        def counting(*args, **options):
+            counted[name_of(*args)] += 1
             return real(*args, **options)
 
         monkeypatch.setattr(module, function, counting)
+
+    count(toxicity, "generate", lambda *args: "generate")
+    count(toxicity, "score_texts", lambda *args: "score")
+    # Documents are read from their start, continuations after a prompt.
+    count(utility, "token_logprobs", lambda lm, contexts, *rest: "margins" if any(contexts) else "documents")
     return counted
 
 

@@ -11,7 +11,7 @@ from detox import ITI, Contrast, Sampling, evaluate
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt
 from detox.errors import DataError, InputError, MissingData, StaleHandle, UnknownName
 from detox.evaluation import ProbeTask, Protocol, Recognition, Scorecard
-from detox.evaluation.toxicity import prompt_means, score_matrix, score_table
+from detox.evaluation.toxicity import prompt_means, score_matrix, score_tables
 from detox.scorers import Score, ScorerCard
 from tests.models.reference import logprobs_one_by_one
 
@@ -120,7 +120,7 @@ def test_cross_entropy_and_margins_are_the_formulas(planted):
 def test_what_cannot_be_scored_is_missing_never_zero(planted):
     asked = protocol(planted)
     texts = [["", "rude1 rude2", "kind3"]] + [["kind1", "kind1", "kind1"]] * (len(asked.prompts) - 1)
-    table = score_table(asked, texts)
+    table = score_tables(asked, texts)["scores"]
     matrix = score_matrix(table, "rudeness", [p.id for p in asked.prompts])
     assert np.isnan(matrix[0]).tolist() == [True, False, True]
     assert prompt_means(matrix)[0] == 1.0
@@ -139,8 +139,8 @@ def test_accounting_adds_up(planted):
 def test_prompt_and_completion_are_scored_together_only_when_asked(planted):
     asked = protocol(planted, prompts=tuple(Prompt(id=str(i), text="rude1 rude2 says") for i in range(1)))
     texts = [["kind1 kind2 kind4"]]
-    alone = score_table(replace(asked), texts)["value"]
-    joined = score_table(replace(asked, scored="prompt+completion"), [[" kind1 kind2 kind4"]])["value"]
+    alone = score_tables(replace(asked), texts)["scores"]["value"]
+    joined = score_tables(replace(asked, scored="prompt+completion"), [[" kind1 kind2 kind4"]])["scores"]["value"]
     assert alone == [0.0]
     assert joined == [pytest.approx(2 / 6)]
 

@@ -20,7 +20,6 @@ from detox.evaluation.scorecard import Scorecard
 from detox.evaluation.toxicity import (
     attribute_metrics,
     score_matrix,
-    score_table,
     score_tables,
     strata,
     toxicity_metrics,
@@ -51,7 +50,7 @@ def asked(rows, **changes) -> Protocol:
 
 def metrics(rows, **changes):
     protocol = asked(rows, **changes)
-    return toxicity_metrics(protocol, score_table(protocol, [[str(value) for value in row] for row in rows]))
+    return toxicity_metrics(protocol, score_tables(protocol, [[str(value) for value in row] for row in rows])["scores"])
 
 
 def written(rows):
@@ -119,7 +118,7 @@ def test_strata_are_those_of_the_prompts():
     assert strata(tuple(replace(p, toxicity=None) for p in prompts)) == {}
     rows = [[0.1, 0.3], [0.2, 0.2], [0.9, 0.7], [0.4, 0.8], [0.0, 0.0]]
     protocol = asked(rows, prompts=prompts)
-    found = toxicity_metrics(protocol, score_table(protocol, [[str(v) for v in row] for row in rows]))
+    found = toxicity_metrics(protocol, score_tables(protocol, [[str(v) for v in row] for row in rows])["scores"])
     values = np.array(rows)
     for name, chosen in members.items():
         assert found[f"toxicity/numbers/mean/{name}"].value == pytest.approx(values[chosen].mean())
@@ -146,7 +145,7 @@ def test_outcomes_of_every_scorer_sum_to_what_was_requested(rows, leave_out):
     protocol = asked(
         rows, samples=3, scorers=(Lenient(), Lenient("again")), chat=True, refusals=judge, leave_out=tuple(leave_out)
     )
-    scores, refusals = score_table(protocol, rows), refusal_table(protocol, rows)
+    scores, refusals = score_tables(protocol, rows)["scores"], refusal_table(protocol, rows)
     completions = completion_table(protocol, written(rows))
     counts = accounting(protocol, completions, scores, refusals)
     requested = counts["requested"]
@@ -183,11 +182,11 @@ def test_records_without_the_mark_of_degenerate_texts_are_read_all_the_same():
     protocol = asked([[0.2]])
     completions = completion_table(protocol, written([["0.2"]]))
     del completions["degenerate"]
-    assert outcome_counts(protocol, completions, score_table(protocol, [["0.2"]]))["numbers"]["scored"] == 1
+    assert outcome_counts(protocol, completions, score_tables(protocol, [["0.2"]])["scores"])["numbers"]["scored"] == 1
 
 
 def card_of(protocol, rows):
-    scores, completions = score_table(protocol, rows), completion_table(protocol, written(rows))
+    scores, completions = score_tables(protocol, rows)["scores"], completion_table(protocol, written(rows))
     return Scorecard(
         protocol={"name": "x", "digest": "", "identity": {}},
         fingerprint="",
@@ -259,7 +258,7 @@ def test_a_model_that_refuses_everything_is_not_toxic_and_is_said_to_refuse(plan
     assert header.split()[-1] == "refusals/rate"
     assert row.split()[-1] == "1.000"
     # With what it says written down: low toxicity and 100 % refusal in the same scorecard.
-    scores = score_table(protocol, refusing)
+    scores = score_tables(protocol, refusing)["scores"]
     found = toxicity_metrics(protocol, scores)
     assert found["toxicity/rudeness/expected_maximum@2"].value == 0.0
     assert outcome_counts(protocol, completion_table(protocol, written(refusing)), scores, refusal_table(protocol, refusing))[
@@ -318,7 +317,7 @@ def test_a_prompt_that_comes_again_in_the_continuation_stays(with_prompt):
             return [Score(0.0)] * len(texts)
 
     protocol = asked([[0]], prompts=(Prompt(id="0", text="They said"),), scorers=(Listening(),))
-    score_table(protocol, [[" no. They said no."]], with_prompt=with_prompt)
+    score_tables(protocol, [[" no. They said no."]], with_prompt=with_prompt)["scores"]
     assert seen == ["They said no. They said no." if with_prompt else " no. They said no."]
 
 
@@ -362,7 +361,7 @@ def test_the_corrected_fraction_is_rogan_and_gladens():
     assert calibration.error_counts(protocol, table) == {
         "numbers": {"sensitivity": [8, 10], "specificity": [18, 20], "unscored": [1]}
     }
-    found = calibration.corrected_metrics(protocol, score_table(protocol, rows), table)
+    found = calibration.corrected_metrics(protocol, score_tables(protocol, rows)["scores"], table)
     observed = 10 * 0.5 / 40
     estimate = found["toxicity/numbers/corrected_fraction"]
     assert estimate.value == pytest.approx((observed + 0.9 - 1) / (0.8 + 0.9 - 1))
@@ -370,7 +369,9 @@ def test_the_corrected_fraction_is_rogan_and_gladens():
     strict = replace(protocol, threshold=0.9, threshold_operator=">")
     counts = calibration.error_counts(strict, calibration.calibration_table(strict))["numbers"]
     assert counts["sensitivity"] == [0, 10]
-    chance = calibration.corrected_metrics(strict, score_table(strict, rows), calibration.calibration_table(strict))
+    chance = calibration.corrected_metrics(
+        strict, score_tables(strict, rows)["scores"], calibration.calibration_table(strict)
+    )
     assert math.isnan(chance["toxicity/numbers/corrected_fraction"].value)
 
 

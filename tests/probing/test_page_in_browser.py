@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.probing.test_page import HOSTILE, hostile_page  # noqa: F401
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        # The sandbox of chromium needs rights that a container may not give; the page is our own.
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def opened(browser, hostile_page):  # noqa: F811
-    """Opens the page; whatever the browser complains of or asks for is collected, and must be nothing in the end."""
-    complaints: list[str] = []
-
+def opened(new_page, hostile_page):  # noqa: F811
     def open_page(**options):
-        page = browser.new_page(**options)
-        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: complaints.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
-        )
+        page = new_page(**options)
         page.goto(hostile_page.as_uri())
         return page
 
-    yield open_page
-    assert complaints == []
+    return open_page
 
 
 def test_it_loads_in_silence_and_texts_are_hidden_until_they_are_asked_for(opened):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests import loopback
 
 
 def error(code, message, kind=None, *, headers=None):
@@ -36,7 +35,6 @@ def by_length(body):
     return scored(body, {name.lower(): value / (index + 1) for index, name in enumerate(body["requestedAttributes"])})
 
 
-@contextmanager
 def serving(answer=by_length, *, key="a key"):
     """Serve.
 
@@ -45,28 +43,12 @@ def serving(answer=by_length, *, key="a key"):
             status, headers, bytes, or "silence" for no answer.
         key: any other is refused.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads, server.block_on_close = True, False
-    server.answer, server.key, server.bodies, server.times, server.over = answer, key, [], [], threading.Event()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    server.url = f"http://127.0.0.1:{server.server_address[1]}/v1alpha1/comments:analyze"
-    try:
-        yield server
-    finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
+    return loopback.serving(_Handler, "/v1alpha1/comments:analyze", answer=answer, key=key, times=[])
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_POST(self):
+class _Handler(loopback.Handler):
+    def post(self, body):
         server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         before = sum(one["comment"] == body["comment"] for one in server.bodies)
         server.bodies.append({**body, "path": self.path})
         server.times.append(time.monotonic())
@@ -79,10 +61,4 @@ class _Handler(BaseHTTPRequestHandler):
         if sent == "silence":
             server.over.wait(30)
             return
-        code, headers, data = sent
-        self.send_response(code)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send(sent)

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.evaluation import Protocol
 from detox.models import Sampling
 
@@ -40,8 +40,7 @@ def preset(name: str) -> Preset:
     Raises:
         UnknownName: there is none; names the nearest.
     """
-    if name not in _ORDER:
-        raise UnknownName("preset", name, _ORDER)
+    require_known("preset", name, _ORDER)
     file = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     source = yaml.safe_load((_FOLDER / "sources.yaml").read_text(encoding="utf-8"))[name]
     return Preset(

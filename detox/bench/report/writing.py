@@ -14,7 +14,7 @@ from detox.bench.report.lm_eval_files import write_lm_eval
 from detox.bench.report.page import write_page
 from detox.bench.report.reading import Results, read_results
 from detox.bench.report.tables import latex, markdown, tidy_csv
-from detox.errors import InputError, OutputError, UnknownName
+from detox.errors import InputError, OutputError, require_known
 from detox.files import atomic_directory, require_writable, write_text
 
 FORMATS = ("html", "csv", "latex", "markdown", "png", "svg", "lm-eval", "inspect")
@@ -55,8 +55,7 @@ def write_report(
     if not formats:
         raise InputError(f"no format of a report was named; expected one or more of {', '.join(FORMATS)}")
     for name in formats:
-        if name not in FORMATS:
-            raise UnknownName("format of a report", name, FORMATS)
+        require_known("format of a report", name, FORMATS)
     root = Path(results)
     stem = Path(output) if output is not None else root / ("report" if protocol is None else f"report-{protocol}")
     if stem.suffix.lower() in {*_SUFFIXES.values(), ".htm"}:

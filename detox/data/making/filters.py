@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from detox.data.making.similarity import Embedder, cosines
 from detox.data.subsets import normalised
-from detox.errors import InputError, UnknownName
+from detox.errors import InputError, require_known
 from detox.scorers.protocol import Scorer, ScorerCard, score_texts
 
 COPY, BOTH_SIDES, REPEAT = "copy", "both sides", "repeat"
@@ -118,8 +118,7 @@ class Filters:
         names = [scorer.card.name for scorer in self.scorers]
         if len(set(names)) < 2 or len(set(names)) < len(names):
             raise InputError(f"scorers {', '.join(names) or 'none'}; expected two different ones or more")
-        if self.toxic_by not in RULES:
-            raise UnknownName("rule of toxicity", self.toxic_by, RULES)
+        require_known("rule of toxicity", self.toxic_by, RULES)
         if not 0 < self.toxic_above <= 1:
             raise InputError(f"toxic_above is {self.toxic_above}; expected a score in (0, 1]")
         if not -1 <= self.min_similarity <= 1:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from detox.errors import InputError, UnknownName
-from detox.models.tokenization import Message
+from detox.errors import InputError, require_known
+from detox.models import LanguageModel
+from detox.models.tokenization import Message, PromptLike
 
 SIDES = ("safe", "toxic")
 FORMS = ("chat", "plain")
@@ -24,8 +25,12 @@ def require_form(form: str) -> None:
     Raises:
         UnknownName: neither "chat" nor "plain".
     """
-    if form not in FORMS:
-        raise UnknownName("form of asking", form, FORMS)
+    require_known("form of asking", form, FORMS)
+
+
+def form_for(lm: LanguageModel, form: str | None) -> str:
+    """The form that is asked for; without one, "chat" where the tokenizer has a chat template."""
+    return form or ("chat" if lm.tokenizer.chat_template else "plain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,10 @@ class Instructions:
         ):
             if needed not in template:
                 raise InputError(f"the {name} instruction is {template!r}; expected {needed} somewhere in it")
+
+    def prompt(self, side: str, sentence: str, *, form: str) -> PromptLike:
+        """What asks for a paraphrase on `side`, in the form "chat" or "plain"."""
+        return self.conversation(side, sentence) if form == "chat" else self.plain(side, sentence)
 
     def conversation(self, side: str, sentence: str) -> list[Message]:
         """The one turn that asks for a paraphrase on `side`."""

@@ -18,8 +18,8 @@ from typing import Any
 from detox.data.jsonl import json_lines, read_jsonl
 from detox.data.making.prompts import SIDES
 from detox.data.making.writers import Answered, Request, Text
-from detox.errors import DataError, DetoxError, InputError, OutputError
-from detox.files import exclusive, require_writable
+from detox.errors import DataError, InputError
+from detox.files import disk_errors, exclusive, require_writable
 from detox.scorers.protocol import readable
 
 _HEAD = b'{"writing": {'
@@ -37,10 +37,8 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[Answers]:
         OutputError: it cannot be written.
     """
     require_writable(path.parent)
-    try:
+    with disk_errors(f"write {path}", advice="give another path"):
         file = path.open("a+b")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; give another path") from error
     with file, exclusive(file, f"another process is adding to {path}; wait for it, or give another --output_file"):
         _cut_torn_line(file, path.name)
         answers = Answers(path, file)
@@ -147,13 +145,7 @@ class Answers:
 
     def _append(self, row: dict[str, Any]) -> None:
         line = next(json_lines([row], self.path.name)) + "\n"
-        try:
+        with disk_errors(f"write {self.path}", advice="make room, and the same command goes on from there"):
             self._file.write(line.encode("utf-8"))
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:
-            if isinstance(error, DetoxError):
-                raise
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; make room, and the same command goes on from there"
-            ) from error

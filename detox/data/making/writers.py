@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
-from detox.data.making.prompts import Instructions, require_form
+from detox.data.making.prompts import Instructions, form_for, require_form
 from detox.errors import InputError
 from detox.models import LanguageModel, Sampling, generate
 from detox.models.tokenization import PromptLike
@@ -89,7 +89,7 @@ class ModelWriter:
 
     def __post_init__(self) -> None:
         if self.form is None:
-            object.__setattr__(self, "form", "chat" if self.lm.tokenizer.chat_template else "plain")
+            object.__setattr__(self, "form", form_for(self.lm, None))
         require_form(str(self.form))
 
     def identity(self) -> dict[str, Any]:
@@ -137,9 +137,7 @@ class ModelWriter:
             )
 
     def _prompt(self, request: Request) -> PromptLike:
-        if self.form == "chat":
-            return self.instructions.conversation(request.side, request.text)
-        return self.instructions.plain(request.side, request.text)
+        return self.instructions.prompt(request.side, request.text, form=str(self.form))
 
 
 def sampling_settings(sampling: Sampling) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from detox.data.data_set import DataSet, HubSource, LocalFile, Row
 from detox.data.records import BiasQuestion, MinimalPair, MultipleChoice
@@ -112,33 +113,29 @@ def _bbq(id: str, row: Row, choices: list[str], answer: int) -> MultipleChoice:
     return question(id, f"{row['context']}\n\nQ: {row['question']}\nA:", choices, answer)
 
 
+_BBQ_FILE = LocalFile("bbq_small.jsonl.gz", "332339590a18c298eaafd6332d35dc05970aaec5704ccae230df98ba332ab4ce")
+_BBQ_COLUMNS = ("id", "context", "context_condition", "polarity", "question", "choices", "answer")
+_BBQ_HUB = HubSource(
+    id="oskarvanderwal/bbq",
+    configs=("All",),
+    split="test",
+    columns=(
+        "category", "context", "context_condition", "question", "question_polarity", "ans0", "ans1", "ans2", "label",
+    ),
+    read=read_bbq_hub,
+    confirmed="lm-eval bbq_multiple_choice.yaml and its utils",
+)  # fmt: skip
+
 SETS = (
     DataSet(
         name="bbq",
         kind="multiple-choice",
         licence="CC BY 4.0",
         note="Ids end in ambig or disambig and neg or nonneg. Three answers as written, without lm-eval's synonyms.",
-        file=LocalFile("bbq_small.jsonl.gz", "332339590a18c298eaafd6332d35dc05970aaec5704ccae230df98ba332ab4ce"),
-        columns=("id", "context", "context_condition", "polarity", "question", "choices", "answer"),
+        file=_BBQ_FILE,
+        columns=_BBQ_COLUMNS,
         read=read_bbq,
-        hub=HubSource(
-            id="oskarvanderwal/bbq",
-            configs=("All",),
-            split="test",
-            columns=(
-                "category",
-                "context",
-                "context_condition",
-                "question",
-                "question_polarity",
-                "ans0",
-                "ans1",
-                "ans2",
-                "label",
-            ),
-            read=read_bbq_hub,
-            confirmed="lm-eval bbq_multiple_choice.yaml and its utils",
-        ),
+        hub=_BBQ_HUB,
         evaluation=True,
     ),
     DataSet(
@@ -146,38 +143,13 @@ SETS = (
         kind="bias-questions",
         licence="CC BY 4.0",
         note="The questions of bbq with the biased answer; in the file it is known for some categories only, on the hub for nearly all.",
-        file=LocalFile("bbq_small.jsonl.gz", "332339590a18c298eaafd6332d35dc05970aaec5704ccae230df98ba332ab4ce"),
-        columns=(
-            "id",
-            "category",
-            "context",
-            "context_condition",
-            "polarity",
-            "question",
-            "choices",
-            "answer",
-            "stereotyped_groups",
-        ),
+        file=_BBQ_FILE,
+        columns=("id", "category", *_BBQ_COLUMNS[1:], "stereotyped_groups"),
         read=read_bias_questions,
-        hub=HubSource(
-            id="oskarvanderwal/bbq",
-            configs=("All",),
-            split="test",
-            columns=(
-                "category",
-                "context",
-                "context_condition",
-                "question",
-                "question_polarity",
-                "ans0",
-                "ans1",
-                "ans2",
-                "label",
-                "answer_info",
-                "additional_metadata",
-            ),
+        hub=replace(
+            _BBQ_HUB,
+            columns=(*_BBQ_HUB.columns, "answer_info", "additional_metadata"),
             read=read_bias_questions_hub,
-            confirmed="lm-eval bbq_multiple_choice.yaml and its utils",
         ),
         evaluation=True,
     ),

@@ -64,24 +64,27 @@ def _truthfulqa(id: str, ask: str, choices: Sequence[str], answer: int) -> Multi
     return question(id, f"{TRUTHFULQA_PRIMER}\n\nQ: {ask}\nA:", choices, answer)
 
 
+_FILE = LocalFile("truthfulqa.jsonl.gz", "a88624f01374a861ad3cbb177f2923a44986f715b6d0d1e8c5aad9ecaea527fd")
+_HUB = HubSource(
+    id="truthfulqa/truthful_qa",
+    revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490",
+    configs=("multiple_choice",),
+    split="validation",
+    columns=("question", "mc1_targets"),
+    read=read_truthfulqa_hub,
+    confirmed=CONFIRMED,
+)
+
 SETS = (
     DataSet(
         name="truthfulqa_mc1",
         kind="multiple-choice",
         licence="Apache-2.0 (sylinrl/TruthfulQA)",
         note="The right answer is always the first choice, so score by likelihood only; the file has 262 of 817.",
-        file=LocalFile("truthfulqa.jsonl.gz", "a88624f01374a861ad3cbb177f2923a44986f715b6d0d1e8c5aad9ecaea527fd"),
+        file=_FILE,
         columns=("id", "question", "best_answer", "incorrect_answers"),
         read=read_truthfulqa,
-        hub=HubSource(
-            id="truthfulqa/truthful_qa",
-            revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490",
-            configs=("multiple_choice",),
-            split="validation",
-            columns=("question", "mc1_targets"),
-            read=read_truthfulqa_hub,
-            confirmed=CONFIRMED,
-        ),
+        hub=_HUB,
         evaluation=True,
     ),
     DataSet(
@@ -89,18 +92,10 @@ SETS = (
         kind="multiple-choice",
         licence="Apache-2.0 (sylinrl/TruthfulQA)",
         note="Several right answers, always the first choices: the measure is their share of probability; the file has 262 of 817.",
-        file=LocalFile("truthfulqa.jsonl.gz", "a88624f01374a861ad3cbb177f2923a44986f715b6d0d1e8c5aad9ecaea527fd"),
+        file=_FILE,
         columns=("id", "question", "best_answer", "correct_answers", "incorrect_answers"),
         read=read_truthfulqa_all,
-        hub=HubSource(
-            id="truthfulqa/truthful_qa",
-            revision="741b8276f2d1982aa3d5b832d3ee81ed3b896490",
-            configs=("multiple_choice",),
-            split="validation",
-            columns=("question", "mc2_targets"),
-            read=read_truthfulqa_all_hub,
-            confirmed=CONFIRMED,
-        ),
+        hub=replace(_HUB, columns=("question", "mc2_targets"), read=read_truthfulqa_all_hub),
         evaluation=True,
     ),
 )

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from detox.data.jsonl import unusable_text
 from detox.data.records import TOXIC, Document, Span, is_middle, middle_kind
-from detox.errors import DataError, InputError, UnknownName
+from detox.errors import DataError, InputError, require_known
 from detox.pretraining.annotation.counts import AnnotationCounts
 from detox.pretraining.annotation.sentences import SEGMENTER, sentences
 from detox.scorers.protocol import Score, Scorer, score_texts
@@ -75,8 +75,7 @@ def annotate(
         InputError: a sentence that could not be scored, where that is an error; something that is no Document.
         UnknownName: no such `invalid`.
     """
-    if invalid not in get_args(Invalid):
-        raise UnknownName("invalid", invalid, get_args(Invalid))
+    require_known("invalid", invalid, get_args(Invalid))
     counts = AnnotationCounts() if counts is None else counts
     return _annotated(documents, annotator, invalid, counts)
 
@@ -172,8 +171,7 @@ class SentenceAnnotator:
                 f"toxic_above is {self.toxic_above} and middle_above {self.middle_above}; expected "
                 "0 <= middle_above <= toxic_above <= 1"
             )
-        if self.missing not in get_args(Missing):
-            raise UnknownName("missing", self.missing, get_args(Missing))
+        require_known("missing", self.missing, get_args(Missing))
 
     def find(self, documents: Sequence[Document], counts: AnnotationCounts) -> list[list[Span]]:
         """See `Annotator`."""

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from detox.errors import DataError, DetoxError, InputError, UnknownName
+from detox.errors import DataError, DetoxError, InputError, require_known
 from detox.pretraining.annotation.annotators import Annotator, Invalid, SentenceAnnotator
 from detox.pretraining.annotation.columns import Columns
 from detox.pretraining.annotation.counts import AnnotationCounts
@@ -137,8 +137,7 @@ def annotate_files(
 
 def _require_choices(form: str, invalid: str, documents_per_shard: int, num_workers: int, limit: int | None) -> None:
     for what, name, known in (("format", form, Format), ("invalid", invalid, Invalid)):
-        if name not in get_args(known):
-            raise UnknownName(what, name, get_args(known))
+        require_known(what, name, get_args(known))
     counts = {"documents_per_shard": documents_per_shard, "num_workers": num_workers, "limit": limit}
     for what, count in counts.items():
         if count is not None and count < 1:

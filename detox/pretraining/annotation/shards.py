@@ -15,8 +15,8 @@ from typing import Any, Literal, overload
 
 from detox.data.jsonl import json_lines, read_jsonl
 from detox.data.records import Document, Span, span_from_json, span_to_json
-from detox.errors import DataError, MissingData, OutputError
-from detox.files import write_bytes
+from detox.errors import DataError, MissingData
+from detox.files import disk_errors, write_bytes
 from detox.pretraining.annotation.input import CARD, read_arrow
 
 Format = Literal["arrow", "parquet", "jsonl"]
@@ -31,15 +31,9 @@ def write_shard(path: Path, documents: Sequence[Document], form: Format) -> Shar
         OutputError: the disk is full, or the place cannot be written to.
     """
     data = _jsonl_bytes(documents, path.name) if form == "jsonl" else _table_bytes(documents, form)
-    try:
+    doing = f"write {path.name} ({len(data) / 2**20:.1f} MiB) to {path.parent}"
+    with disk_errors(doing, advice="make room, and the same command goes on from there"):
         write_bytes(path, data)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"cannot write {path.name} ({len(data) / 2**20:.1f} MiB) to {path.parent}: {error.strerror or error}; make room, "
-            "and the same command goes on from there"
-        ) from error
     return ShardEntry(path.name, len(documents), len(data), hashlib.sha256(data).hexdigest())
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from detox.errors import DataError, DetoxError, InputError, OutputError
-from detox.files import require_writable, write_json
+from detox.errors import DataError, InputError, OutputError
+from detox.files import disk_errors, require_writable, write_json
 from detox.pretraining.annotation.input import CARD
 from detox.pretraining.annotation.shards import Format
 from detox.pretraining.annotation.work import ShardResult
@@ -108,14 +108,8 @@ def write_record(path: Path, value: dict[str, Any]) -> None:
     Raises:
         OutputError: the disk is full, or the place cannot be written to.
     """
-    try:
+    with disk_errors(f"write {path}", advice="make room, and the same command goes on from there"):
         write_json(path, value)
-    except OSError as error:
-        if isinstance(error, DetoxError):
-            raise
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; make room, and the same command goes on from there"
-        ) from error
 
 
 def shard_name(number: int, form: Format) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from detox.bench.cells import Cell, Store
 from detox.evaluation import Scorecard
-from detox.evaluation.toxicity import prompt_means
-from detox.statistics import auc_estimate, expected_maximum, mean_estimate, ratio_estimate
+from tests.bench.synthetic import whole_card
 
 HOSTILE = (
     "<script>window.ran = 1; alert(1)</script>",
@@ -34,7 +34,7 @@ PROMPTS, SAMPLES = 12, 2
 def scorecard(
     seed: int, *, effect: float = 0.0, texts: bool = True, lost: bool = False, names: tuple[str, ...] | None = None
 ) -> Scorecard:
-    rng, draws = np.random.default_rng(seed), 200
+    rng = np.random.default_rng(seed)
     common = np.random.default_rng(0).normal(size=(PROMPTS, 1))
     ids = list(names or [f"prompt-{i}" for i in range(PROMPTS)])
     matrices = [
@@ -43,60 +43,17 @@ def scorecard(
     ]
     if lost:
         matrices[0][0, 0] = math.nan
-    nats, tokens = 40 + rng.gamma(9, 1, size=20) * (1 + 0.1 * effect), np.full(20, 30)
-    correct = (rng.random(30) < 0.6).astype(int)
-    labels, margins = np.arange(30) % 2, np.arange(30) % 2 + rng.normal(size=30)
-    metrics = {
-        "clean/cross_entropy": ratio_estimate(nats, tokens, draws=draws),
-        "choice/facts/accuracy": mean_estimate(correct, draws=draws),
-        "recognition/auc": auc_estimate(labels, margins, draws=50),
-    }
-    for name, matrix in zip(SCORERS, matrices, strict=True):
-        per_prompt = {
-            "mean": prompt_means(matrix),
-            "fraction": prompt_means(np.where(np.isnan(matrix), np.nan, (matrix >= 0.5).astype(float))),
-            f"expected_maximum@{SAMPLES}": expected_maximum(matrix, SAMPLES),
-        }
-        for metric, values in per_prompt.items():
-            metrics[f"toxicity/{name}/{metric}"] = mean_estimate(values, draws=draws)
-    every = [i for i in ids for _ in range(SAMPLES)]
-    numbers = list(range(SAMPLES)) * PROMPTS
-    values = [float(v) for matrix in matrices for v in matrix.ravel()]
-    tables = {
-        "completions": {
-            "prompt": every, "sample": numbers, "tokens": [10] * len(every), "finish_reason": ["length"] * len(every),
-            "empty": [False] * len(every),
-        },
-        "scores": {
-            "prompt": every * 2, "sample": numbers * 2, "scorer": [s for s in SCORERS for _ in every], "value": values,
-            "reason": ["failed" if math.isnan(v) else None for v in values],
-        },
-        "documents": {"id": [str(i) for i in range(20)], "nats": nats.tolist(), "tokens": tokens.tolist(), "bytes": [90] * 20},
-        "multiple_choice": {
-            "task": ["facts"] * 30, "id": [str(i) for i in range(30)], "correct": correct.tolist(), "margin": [0.0] * 30,
-        },
-        "recognition": {"id": [str(i) for i in range(30)], "label": labels.tolist(), "margin": margins.tolist()},
-    }  # fmt: skip
-    missing = sum(map(math.isnan, values))
-    counts = {
-        "requested": len(every), "empty": 0, "mean tokens": 10.0,
-        "scorers": {
-            "first": {"scored": len(every) - missing, "missing": {"failed": missing} if missing else {}},
-            "second": {"scored": len(every), "missing": {}},
-        },
-    }  # fmt: skip
-    sampling = {
-        "max_new_tokens": 10,
-        "temperature": 1.0,
-        "top_k": None,
-        "top_p": 1.0,
-        "num_return_sequences": SAMPLES,
-        "seed": 0,
-    }
-    identity = {
-        "ruler": 1, "prompts": "synthetic", "sampling": sampling, "scored": "completion", "threshold": 0.5,
-        "scorers": [{"name": name, "revision": "1"} for name in SCORERS],
-    }  # fmt: skip
+    labels = np.arange(30) % 2
+    card = whole_card(
+        dict(zip(SCORERS, matrices, strict=True)),
+        ids=ids,
+        nats=40 + rng.gamma(9, 1, size=20) * (1 + 0.1 * effect),
+        tokens=np.full(20, 30),
+        correct=(rng.random(30) < 0.6).astype(int),
+        labels=labels,
+        margins=labels + rng.normal(size=30),
+        length=10,
+    )
     written = [[HOSTILE[i], f"sample {seed} of prompt {i}"] for i in range(PROMPTS)]
     receipt = {
         "edit": "iti@1#1",
@@ -104,10 +61,13 @@ def scorecard(
         "tokens": {"pad": 1, "prompt": 2, "generated": 3},
         "relative_size": 0.5,
     }
-    return Scorecard(
-        {"name": "main", "digest": "0123456789abcdef", "identity": identity}, f"fingerprint-{seed}", metrics, counts, tables,
-        written if texts else None, [receipt] if effect else [], [HOSTILE[0]] if lost else [], {"generate": 1.2, "score": 0.1},
-    )  # fmt: skip
+    return replace(
+        card,
+        fingerprint=f"fingerprint-{seed}",
+        texts=written if texts else None,
+        receipts=[receipt] if effect else [],
+        incidents=[HOSTILE[0]] if lost else [],
+    )
 
 
 def write_results(folder: Path, *, texts: bool = True, hostile: bool = True) -> Path:
