@@ -66,17 +66,17 @@ def test_commands_of_the_readme_exist():
     assert sys.version_info >= (3, 11)
 
 
-TABLES = re.findall(r"<!-- (benchmarks/results/[\w-]+) -->\n((?:\|.*\n)+)", README)
+TABLES = re.findall(r"<!-- (benchmarks/results/[\w-]+)(?: --scorer (\w+))? -->\n((?:\|.*\n)+)", README)
 NUMBER = re.compile(r"[+-]?\d+\.\d+")
 
 
 def test_there_are_tables_of_the_demo_and_of_real_text():
-    assert [folder for folder, _ in TABLES] == ["benchmarks/results/demo", "benchmarks/results/real-small"]
+    assert [folder for folder, _, _ in TABLES] == ["benchmarks/results/demo", "benchmarks/results/real-small"]
 
 
-@pytest.mark.parametrize(("folder", "table"), TABLES, ids=[folder for folder, _ in TABLES])
-def test_every_number_is_in_the_record(folder, table):
-    comparison = compare(REPOSITORY / folder)
+@pytest.mark.parametrize(("folder", "scorer", "table"), TABLES, ids=[folder for folder, _, _ in TABLES])
+def test_every_number_is_in_the_record(folder, scorer, table):
+    comparison = compare(REPOSITORY / folder, scorer=scorer or None)
     shown = [line for line in comparison.table().splitlines()[2:] if "base (A/A)" not in line]
     lines = {(row.base, row.method_label): text for row, text in zip(comparison.rows, shown, strict=False)}
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]

@@ -21,6 +21,8 @@ from detox.detoxifiers.conformance_state import Recorder
 from detox.errors import CellFailed
 from detox.evaluation import Protocol
 from detox.models import LanguageModel, Sampling, generate
+from detox.models.architectures import context_length
+from detox.models.generation import encode_prompts
 from detox.models.running import evaluating
 from detox.models.tokenization import pad_token
 
@@ -28,6 +30,7 @@ TEXTS = 4
 AUDIT_VERSION = 1
 """Raised when a question changes, so that it is put again."""
 _LONGEST = 200  # characters
+_STEPS = 3  # tokens
 _PLAIN_TEXTS = (
     "The first of these lines is short.",
     "When the rain had stopped, they walked down to the harbour and waited for the boat.",
@@ -103,6 +106,7 @@ def audit(
 
 def _generated_difference(lm: LanguageModel, prompts: Sequence[str]) -> float:
     """Largest difference between a batch and single runs in the log-probabilities of greedily chosen tokens, as far as they agree."""
+    prompts = [_fitting(lm, prompt) for prompt in prompts]
     everyone, theirs = _greedy(lm, prompts)
     largest = 0.0
     for prompt, batched in zip(prompts, theirs, strict=True):
@@ -115,10 +119,18 @@ def _generated_difference(lm: LanguageModel, prompts: Sequence[str]) -> float:
     return largest
 
 
+def _fitting(lm: LanguageModel, prompt: str) -> str:
+    """As many of a prompt's first words as leave room, after what the method puts before them; at least one."""
+    limit, words = context_length(lm.model), prompt.split(" ")
+    while limit is not None and len(words) > 1 and len(encode_prompts(lm, [" ".join(words)])[0]) + _STEPS > limit:
+        words.pop()
+    return " ".join(words)
+
+
 def _greedy(lm: LanguageModel, prompts: Sequence[str]) -> tuple[Recorder, list[tuple[int, ...]]]:
     recorder = Recorder()
     watched = replace(lm, logits_edits=(*lm.logits_edits, recorder))
-    completions = generate(watched, prompts, Sampling(max_new_tokens=3, temperature=0))
+    completions = generate(watched, prompts, Sampling(max_new_tokens=_STEPS, temperature=0))
     return recorder, [row[0].token_ids for row in completions]
 
 

@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
     show.add_argument(
         "--save",
         action="store_true",
-        help="write interaction[-SCORER].md and .json and controls[-SCORER].md, too",
+        help="write comparison[-SCORER].csv, pareto[-SCORER].png, interaction[-SCORER].md and .json and controls[-SCORER].md, too",
     )
     _add_question(show)
     show.set_defaults(run=show_command)
@@ -152,12 +152,10 @@ def run_and_compare(
     from transformers.utils import logging
 
     from detox.bench import compare, run_grid
-    from detox.bench.equal_cost import against_controls, markdown
     from detox.bench.plan import plan
     from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
     from detox.bench.verdict_text import verdicts_table
-    from detox.files import write_text
 
     logging.disable_progress_bar()  # "Loading weights" once a cell says nothing
     say(str(plan(grid, output, look=False)))
@@ -173,17 +171,7 @@ def run_and_compare(
                 written += _answer(comparison, output, stem)
             print(f"\n{comparison}\n")
             print(f"{verdicts_table(comparison)}\n")
-            comparison.to_csv(output / f"comparison{stem}.csv")
-            written.append(f"comparison{stem}.csv")
-            if comparison.control_rows:
-                write_text(output / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
-                written.append(f"controls{stem}.md")
-            has_cost = (
-                "clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None
-            )
-            if any(has_cost) and grid.curves is None:  # with curves come more bases than a picture of all can show
-                comparison.plot(output / f"pareto{stem}.png")
-                written.append(f"pareto{stem}.png")
+            written += _save(comparison, output, stem, plot=grid.curves is None)
         if learning_curves(output, output / "learning-curves.png", bases=[base.name for base in grid.bases]):
             written.append("learning-curves.png")
         if grid.curves is not None and not outcome.holes:
@@ -210,17 +198,33 @@ def _answer(comparison: Any, output: Path, stem: str) -> list[str]:
     return write(found, output, stem=stem)
 
 
+def _save(comparison: Any, output: Path, stem: str, *, plot: bool) -> list[str]:
+    """Write a comparison: table, controls where there are any, and, where asked, the picture; the names of the files."""
+    from detox.bench.equal_cost import against_controls, markdown
+    from detox.files import write_text
+
+    comparison.to_csv(output / f"comparison{stem}.csv")
+    written = [f"comparison{stem}.csv"]
+    if comparison.control_rows:
+        write_text(output / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
+        written.append(f"controls{stem}.md")
+    costs = ("clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None)
+    if plot and any(costs):  # with curves come more bases than a picture of all can show
+        comparison.plot(output / f"pareto{stem}.png")
+        written.append(f"pareto{stem}.png")
+    return written
+
+
 def show_command(arguments: argparse.Namespace) -> int:
     """Print the comparison of a results directory, the question of pretraining first."""
     from detox.bench import compare
+    from detox.bench.cells import read_summary
     from detox.bench.curves import read_factors
-    from detox.bench.equal_cost import against_controls, markdown
     from detox.bench.equal_utility import at_equal_utility
     from detox.bench.equal_utility import table as utility_table
     from detox.bench.interaction import interactions
     from detox.bench.interaction_text import table, write
     from detox.bench.verdict_text import verdicts_table
-    from detox.files import write_text
 
     comparison = compare(arguments.results, protocol=arguments.protocol, scorer=arguments.scorer)
     factors = read_factors(arguments.results)
@@ -231,8 +235,12 @@ def show_command(arguments: argparse.Namespace) -> int:
         stem = "".join(f"-{part}" for part in (arguments.protocol, arguments.scorer) if part)
         if found is not None:
             write(found, Path(arguments.results), stem=stem)
-        if comparison.control_rows:
-            write_text(Path(arguments.results) / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
+        _save(
+            comparison,
+            Path(arguments.results),
+            stem,
+            plot=(read_summary(Path(arguments.results)) or {}).get("curves") is None,
+        )
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
     equal = utility_table(at_equal_utility(comparison, price=arguments.price))
     print(f"\n{equal}" if equal else "")

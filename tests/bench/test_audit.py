@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from detox import ITI
+from detox import ITI, Prompting, Sampling
 from detox.bench.audit import audit, audit_texts
 from detox.bench.cells import read_records
 from detox.cli import main
+from detox.errors import InputError
+from detox.models.architectures import context_length
 from tests.evaluation.test_harness import protocol
 
 
@@ -68,4 +70,14 @@ def test_texts_are_of_different_lengths_and_the_protocols_own(planted):
 def test_a_sound_method_passes_at_a_large_strength(planted):
     iti = ITI(num_heads=4).fit(planted.lm, planted.contrasts)
     found = audit(planted.lm, iti, strength=20.0, texts=audit_texts(protocol(planted)))
+    assert found["padding"]["difference"] < found["padding"]["bound"]
+
+
+def test_a_text_that_leaves_no_room_behind_a_prefix_is_shortened_and_not_a_hole(planted):
+    limit = context_length(planted.lm.model)
+    prefix = Prompting(text="word " * (limit // 8))
+    longest = "a " * limit
+    with prefix.applied(planted.lm) as handle, pytest.raises(InputError, match="context holds"):
+        handle.generate([longest], Sampling(max_new_tokens=3))
+    found = audit(planted.lm, prefix, strength=None, texts=["One.", "Two of them.", longest[: limit // 2], longest])
     assert found["padding"]["difference"] < found["padding"]["bound"]
