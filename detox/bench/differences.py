@@ -83,7 +83,11 @@ def of_changes(changes: Floats, *, missing: float = 0.0, reach: float | None = 1
         [float(np.mean(one[~np.isnan(one)])) if not np.isnan(one).all() else math.nan for one in side]
         for side in (changes.T, changes)
     )
-    return Difference(difference_estimate(by_prompt, reach=reach), tuple(by_seed), max(missing, float(np.isnan(changes).mean(1).max())))
+    return Difference(
+        difference_estimate(by_prompt, reach=reach),
+        tuple(by_seed),
+        max(missing, float(np.isnan(changes).mean(1).max())),
+    )
 
 
 def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:
