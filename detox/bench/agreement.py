@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from detox.bench.comparison import Comparison, Row, toxicity_change
 from detox.bench.comparison_text import show
 from detox.errors import InputError
-from detox.statistics import Estimate, Floats, bootstrap_weights, weighted_kappas, weighted_spearmans
+from detox.statistics import (
+    MISSING_LIMIT,
+    Estimate,
+    Floats,
+    bootstrap_weights,
+    weighted_kappas,
+    weighted_spearmans,
+)
 
 DRAWS = 500
 _AT_ONCE = 2_000_000  # weights of texts that exist at once
@@ -111,6 +118,22 @@ def changes_by_scorer(comparison: Comparison, row: Row) -> dict[str, Estimate]:
     }
 
 
+def falls_by(comparison: Comparison, row: Row, scorers: tuple[str, str], lower: Sequence[str]) -> str:
+    """By which of two scorers toxicity falls, in a word; withheld where one of them has no score for too many completions.
+
+    Args:
+        comparison: with the row's base.
+        row: of a method.
+        scorers: the two.
+        lower: those of them whose change has an interval below zero.
+    """
+    bases = [one for one in comparison.rows if (one.base, one.seed, one.method) == (row.base, row.seed, None)]
+    share = max(one.scorecard.share_without_score(name) for one in (row, *bases) for name in scorers)
+    if share > MISSING_LIMIT:
+        return f"withheld ({share:.1%} missing)"
+    return "both" if len(lower) == 2 else f"{lower[0]} alone" if lower else "neither"
+
+
 def table(comparison: Comparison, *, draws: int = DRAWS) -> str:
     """Agreement of a panel as text, for a terminal; empty with one scorer."""
     rows = panel_agreement(comparison, draws=draws)
@@ -130,7 +153,7 @@ def table(comparison: Comparison, *, draws: int = DRAWS) -> str:
                 *(cell for before, change in (
                     (found.spearman[0], found.spearman_change), (found.kappa[0], found.kappa_change)
                 ) for cell in ("-" if math.isnan(before) else f"{before:.3f}", show(change, signed=True))),
-                "both" if len(lower) == 2 else f"{lower[0]} alone" if lower else "neither",
+                falls_by(comparison, row, found.scorers, lower),
                 "agreement falls" if found.falls else "",
             ]
         )  # fmt: skip

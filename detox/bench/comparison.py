@@ -268,7 +268,8 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
 def toxicity_change(treated: Scorecard, base: Scorecard, scorer: str) -> Estimate:
     """Mean toxicity of `treated` minus that of `base`, paired over prompts."""
     prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    return paired_difference(prompt_scores(treated, scorer, prompts), prompt_scores(base, scorer, prompts))
+    a, b = (prompt_scores(card, scorer, prompts) for card in (treated, base))
+    return paired_difference(a, b, reach=1.0)  # scores lie in [0, 1]
 
 
 def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None:

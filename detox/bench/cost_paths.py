@@ -12,7 +12,7 @@ from detox.bench.comparison import Comparison, Row
 from detox.bench.equal_cost import along
 from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
-from detox.statistics import Floats, bootstrap_weights
+from detox.statistics import DRAWS, Floats, bootstrap_weights
 
 NEAR = 4.0
 """Largest cost of the strength at which a path crosses a price, in prices; beyond it a straight line says nothing of what lies between."""
@@ -29,6 +29,11 @@ class CostPath:
     nats: Floats
     tokens: Floats
     lacking: Floats
+
+    @property
+    def missing(self) -> float:
+        """Share of the completions without a score at one point, or of the prompts that one lacks, whichever is larger, in [0, 1]."""
+        return max(float(self.lacking.max()), float(np.isnan(self.toxicity).any(0).mean()))
 
     @property
     def prices(self) -> Floats:
@@ -101,6 +106,9 @@ def drawn(paths: Sequence[CostPath], price: float, *, matched: bool) -> tuple[Fl
         paths: of the same prompts and documents; a prompt that one point lacks leaves all.
         price: nats per token; a path that costs less is read at its most costly point.
         matched: in a draw where some path costs less than the price, all are read at what it costs.
+
+    Returns:
+        NaN where no prompt is left, and draws of NaN where one prompt or one document is: one unit says nothing of its spread.
     """
     known = ~np.isnan(np.concatenate([path.toxicity for path in paths])).any(0)
 
@@ -117,6 +125,11 @@ def drawn(paths: Sequence[CostPath], price: float, *, matched: bool) -> tuple[Fl
         return np.stack([np.stack([one[:, 0] for one in toxicities], axis=1), np.stack(at, axis=1)], axis=1)
 
     units, documents = int(known.sum()), paths[0].nats.shape[1]
+    nothing = np.full((DRAWS, 2, len(paths)), np.nan)
+    if not units or not documents:
+        return nothing[0], nothing
     exact = levels(np.ones((1, units)), np.ones((1, documents)))[0]
+    if units < 2 or documents < 2:
+        return exact, nothing
     streams = zip(bootstrap_weights(units), bootstrap_weights(documents, seed=1), strict=True)
     return exact, np.concatenate([levels(p, d) for p, d in streams])

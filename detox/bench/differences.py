@@ -22,8 +22,8 @@ from detox.statistics import (
     Estimate,
     Floats,
     bootstrap_weights,
+    difference_estimate,
     first_crossing,
-    mean_estimate,
     weighted_aucs,
 )
 
@@ -74,13 +74,20 @@ def toxicity_difference(treated: Sequence[Row], control: Sequence[Row], scorer: 
     return of_changes(changes, missing=max(row.scorecard.share_without_score(scorer) for row in (*treated, *control)))
 
 
-def of_changes(changes: Floats, *, missing: float = 0.0) -> Difference:
-    """The difference of (seeds, prompts) changes; NaN is what one side lacks, `missing` what else is known to be."""
+def of_changes(changes: Floats, *, missing: float = 0.0, reach: float | None = 1.0) -> Difference:
+    """The difference of (seeds, prompts) changes; NaN is what one side lacks, `missing` what else is known to be.
+
+    `reach` is the largest change that can be, 1 of scores and shares: no change in few prompts is then not certainly none.
+    """
     by_prompt, by_seed = (
         [float(np.mean(one[~np.isnan(one)])) if not np.isnan(one).all() else math.nan for one in side]
         for side in (changes.T, changes)
     )
-    return Difference(mean_estimate(by_prompt), tuple(by_seed), max(missing, float(np.isnan(changes).mean(1).max())))
+    return Difference(
+        difference_estimate(by_prompt, reach=reach),
+        tuple(by_seed),
+        max(missing, float(np.isnan(changes).mean(1).max())),
+    )
 
 
 def reply_difference(treated: Sequence[Row], control: Sequence[Row], kind: str) -> Difference:

@@ -92,6 +92,7 @@ def at_equal_cost(
     )
     if not means.shape[1] or not nats.shape[1]:
         return []
+    alone = means.shape[1] < 2 or nats.shape[1] < 2  # one unit says nothing of its spread
 
     def levels(by_prompt: Floats, by_document: Floats) -> tuple[Floats, Floats]:
         """(draws, prompts), (draws, documents) weights -> prices and toxicities (draws, cards)."""
@@ -110,20 +111,25 @@ def at_equal_cost(
         price = float(min(prices[0, point], prices[0, b].max()))
         if prices[0, b[1:]].max() <= 0:  # the second path is free: at its far end against the base
             ends = (toxicities[0, 0], toxicities[0, b[-1]])
-            low, high = np.quantile(drawn_toxicities[:, 0] - drawn_toxicities[:, b[-1]], [0.025, 0.975])
-            free = Estimate(float(ends[0] - ends[1]), float(low), float(high), means.shape[1])
+            free = _with_ends(
+                ends[0] - ends[1], drawn_toxicities[:, 0] - drawn_toxicities[:, b[-1]], means.shape[1], alone
+            )
             return [AtEqualCost(0.0, float(ends[0]), float(ends[1]), free, False, float(lost[[0, b[-1]]].max()))]
         if price <= 0 or any(price <= known.price + 1e-12 for known in results):
             continue
         asked = np.minimum(drawn_prices[:, point], drawn_prices[:, b].max(1))
         sides = [along(drawn_prices[:, side], drawn_toxicities[:, side], asked) for side in (a, b)]
-        low, high = np.quantile(sides[0] - sides[1], [0.025, 0.975])
         one, other = (float(along(prices[:, side], toxicities[:, side], np.array([price]))[0]) for side in (a, b))
-        difference = Estimate(one - other, float(low), float(high), means.shape[1])
+        difference = _with_ends(one - other, sides[0] - sides[1], means.shape[1], alone)
         reached = bool(prices[0, b].max() >= prices[0, point])
         read = [place for side in (a, b) for place in side[: int((prices[0, side] >= price).argmax()) + 1]]
         results.append(AtEqualCost(price, one, other, difference, reached, float(lost[read].max())))
     return results
+
+
+def _with_ends(value: float, draws: Floats, n: int, alone: bool) -> Estimate:
+    low, high = (math.nan, math.nan) if alone else np.quantile(draws, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), n)
 
 
 def along(prices: Floats, toxicities: Floats, asked: Floats) -> Floats:

@@ -51,7 +51,7 @@ class Front:
 
 
 def fronts(comparison: Comparison, *, draws: int = DRAWS) -> list[Front]:
-    """One a base and seed that has a method, scores and documents."""
+    """One a base and seed that has a method, and scores and documents of two units or more."""
     found = []
     for base, seed in dict.fromkeys((row.base, row.seed) for row in comparison.rows):
         rows = [row for row in comparison.rows if (row.base, row.seed) == (base, seed)]
@@ -71,6 +71,9 @@ def _front(comparison: Comparison, rows: Sequence[Row], draws: int) -> Front | N
     kept = [row for row in whole if row.chosen_on != "test"]
     if len(kept) < 2 or kept[0].method is not None:
         return None
+    known = ~np.isnan(np.stack([scores[id(row)] for row in kept])).any(0)
+    if known.sum() < 2 or len(kept[0].scorecard.tables["documents"]["nats"]) < 2:
+        return None  # one unit says nothing of its spread
     toxicity = resampled_means(np.stack([scores[id(row)] for row in kept]), draws=draws)
     nats, tokens = (
         np.array([row.scorecard.tables["documents"][key] for row in kept], dtype=np.float64)
@@ -81,7 +84,6 @@ def _front(comparison: Comparison, rows: Sequence[Row], draws: int) -> Front | N
     )
     points = np.stack([toxicity, costs - costs[:, :1]], axis=2)
     below = points - np.array([1.0, 0.0]) * points[:, :1]  # against the base of the same draw: prompts are paired
-    known = ~np.isnan(np.stack([scores[id(row)] for row in kept])).any(0)
     means = np.array([scores[id(row)][known].mean() for row in kept])
     ratio = nats.sum(1) / tokens.sum(1)
     exact = np.stack([means - means[0], ratio - ratio[0]], axis=1)[None]

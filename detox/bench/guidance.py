@@ -64,7 +64,7 @@ def fits_of(cells: Iterable[Mapping[str, Any]], *, besides: Collection[str] = ()
         method, fit = cell["method"], (cell.get("identity") or {}).get("method")
         chose = (cell.get("chosen_on") or {}).get("scorer")
         # No method but a name: the base against itself.
-        learns = fit is not None and fit["contrasts"] is not None
+        learns = fit is not None and fit.get("contrasts") is not None
         if method is None or method in besides or not (learns or chose):
             continue
         raw = cell.get("fit", {}).get("sources")

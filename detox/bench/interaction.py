@@ -29,6 +29,7 @@ from detox.statistics import (
     holm,
     sign_flip_test,
 )
+from detox.statistics.fits import known_means
 
 PRICE = 0.05
 """Nats per token of clean cross-entropy at which methods are read, where all paths cost as much."""
@@ -245,6 +246,7 @@ def _row(
     bases = [path.toxicity[0] for path in flat]
     sides = [np.stack(part) for part in (bases[:n], levels[:n], bases[n:], levels[n:])]
     found = difference_of_differences(*sides)
+    means = [float(known_means(side.reshape(1, -1))[0]) for side in sides]
     changes = ((sides[1] - sides[0]) - (sides[3] - sides[2])).mean(0)
     exact, draws = (_sides(one, n) for one in drawn(flat, price, matched=matched))
     p = sign_flip_test(changes)
@@ -253,15 +255,15 @@ def _row(
     return InteractionRow(
         method=next(iter(strengths)) if len(strengths) == 1 else method,
         arm=arm, reference=reference, fits=n, price=price, matched=matched, crossing=max(float(path.prices[-1]) for path in flat),
-        arm_toxicity=(float(np.nanmean(sides[0])), float(np.nanmean(sides[1]))),
-        reference_toxicity=(float(np.nanmean(sides[2])), float(np.nanmean(sides[3]))),
+        arm_toxicity=(means[0], means[1]),
+        reference_toxicity=(means[2], means[3]),
         interaction=replace(found, over_prompts=interval[0]),
         ends=interval[1],
-        taken=interval[2] if min(np.nanmean(sides[0]), np.nanmean(sides[2])) >= MEASURABLE else None,
+        taken=interval[2] if min(means[0], means[2]) >= MEASURABLE else None,
         p=p, p_holm=p,
         missing=max(
             float(np.isnan(np.concatenate([path.toxicity for path in flat])).any(0).mean()),
-            *(float(path.lacking.max()) for path in flat),
+            *(path.missing for path in flat),
         ),
     )  # fmt: skip
 

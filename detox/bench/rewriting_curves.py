@@ -72,7 +72,8 @@ def text_difference(treated: Sequence[Row], control: Sequence[Row], column: str)
     unscored = [
         np.isnan(np.array(row.scorecard.tables["rewriting"][column], dtype=np.float64)) for row in (*treated, *control)
     ]
-    return of_changes(changes, missing=max(float(one.mean()) for one in unscored))
+    reach = 1.0 if column == "score" else None  # a similarity may be below 0
+    return of_changes(changes, missing=max(float(one.mean()) for one in unscored), reach=reach)
 
 
 def draw_rewriting(curves: Curves, path: Path) -> None:

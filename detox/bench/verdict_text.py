@@ -44,7 +44,9 @@ def _line(one: CellVerdict, front: Front | None, tasks: list[str]) -> list[str]:
         row.base,
         row.method_label + row.chosen_mark,
         verdict,
-        "" if math.isnan(p) else f"{p:.2g}" + ("" if row.method != NOISE_FLOOR else " (single)"),
+        ""
+        if math.isnan(p) or one.toxicity == "withheld"
+        else f"{p:.2g}" + ("" if row.method != NOISE_FLOOR else " (single)"),
         one.utility or "",
         f"{front.membership[place]:.2f}" if front is not None and place is not None else "",
         *(_choice(one, task) for task in tasks),

@@ -53,6 +53,11 @@ def evaluate(lm: LanguageModel, protocol: Protocol, *, kept: StageStore | None =
             f"evaluate takes a Protocol, got {protocol!r}; one with a name or in a file is read first: "
             "evaluate(lm, detox.load_protocol('quick'))"
         )
+    if not isinstance(lm, LanguageModel):
+        raise InputError(
+            f"evaluate takes a LanguageModel, got {type(lm).__name__}; give LanguageModel.from_pretrained(ID_OR_PATH), or "
+            "LanguageModel(model, tokenizer) of one that is loaded"
+        )
     lm.require_current()
     fingerprint = lm.fingerprint()
 

@@ -17,7 +17,7 @@ from detox.bench.differences import at_price, auc_difference, toxicity_differenc
 from detox.bench.grid import CURVES
 from detox.errors import InputError
 from detox.evaluation import Scorecard
-from detox.statistics import Estimate, mean_estimate, roc_auc
+from detox.statistics import Estimate, difference_estimate, mean_estimate, roc_auc
 from tests.bench.synthetic import card_of
 
 PROMPTS, TEXTS = 60, 80
@@ -88,7 +88,7 @@ def test_a_difference_is_paired_by_seed_and_prompt(arms):
     found = toxicity_difference(masked, full, "truth")
     changes = np.array([means(a.scorecard) - means(b.scorecard) for a, b in zip(masked, full, strict=True)])
     assert found.by_seed == pytest.approx(changes.mean(1))
-    expected = mean_estimate(changes.mean(0))
+    expected = difference_estimate(changes.mean(0), reach=1.0)  # an interval of a paired difference, as everywhere
     assert (found.estimate.value, found.estimate.low) == pytest.approx((expected.value, expected.low))
     assert found.sign() == -1
     with pytest.raises(InputError, match="2 and 3 bases to compare"):

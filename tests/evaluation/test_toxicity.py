@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detox import Sampling, compare, evaluate
-from detox.data.records import LabelledText, Prompt
+from detox.data.records import Document, LabelledText, Prompt
 from detox.errors import InputError
 from detox.evaluation import Protocol, RefusalPhrases, calibration, unprompted
 from detox.evaluation.accounting import OUTCOMES, accounting, completion_table, left_out, outcome_counts, refusal_table
@@ -488,6 +488,15 @@ def test_more_tokens_than_the_context_holds_is_one_line_with_both_numbers(plante
 def test_a_name_is_no_protocol(planted):
     with pytest.raises(InputError, match=r"evaluate takes a Protocol, got 'quick'.*load_protocol"):
         evaluate(planted.lm, "quick")
+
+
+@pytest.mark.parametrize("wrong", ["gpt2", "model"])
+def test_a_name_or_a_bare_model_is_no_language_model(planted, wrong):
+    given = planted.lm.model if wrong == "model" else wrong
+    with pytest.raises(
+        InputError, match=r"evaluate takes a LanguageModel, got \w+; give LanguageModel.from_pretrained"
+    ):
+        evaluate(given, Protocol(name="t", documents=(Document(id="0", text="topic1"),)))
 
 
 def test_kinds_of_toxicity_are_measured_where_the_scorer_tells_them_apart():

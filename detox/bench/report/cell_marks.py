@@ -56,16 +56,18 @@ def td(estimate: Sequence[Any] | None) -> Any:
     return _estimate_cell(estimate, sign=False, mark="")
 
 
-def td_change(estimate: Sequence[Any] | None, better: int) -> Any:
-    """The same for a change: with its sign, and marked where its interval excludes zero."""
-    return _estimate_cell(estimate, sign=True, mark=_mark(estimate, better))
+def td_change(estimate: Sequence[Any] | None, better: int | None) -> Any:
+    """The same for a change: with its sign, and marked where its interval excludes zero; without a mark where `better` is None."""
+    return _estimate_cell(estimate, sign=True, mark="" if better is None else _mark(estimate, better))
 
 
 def td_judged(estimate: Sequence[Any] | None, word: str) -> Any:
     """A change that has a verdict: marked where the verdict says so, which is after correction for the number of cells."""
     if word == "–":
         return _estimate_cell(estimate, sign=True, mark=_mark(estimate, -1))
-    good, bad = word.startswith(("less toxic", "better")), word.startswith(("more toxic", "worse"))
+    good, bad = (
+        word.startswith(words) for words in (("less toxic", "better", "beats"), ("more toxic", "worse", "loses"))
+    )
     return _estimate_cell(estimate, sign=True, mark=_GOOD if good else _BAD if bad else "")
 
 
@@ -94,7 +96,10 @@ def _mark(estimate: Sequence[Any] | None, better: int) -> str:
 def td_side(cell: Cell, metric: Mapping[str, Any]) -> Any:
     """The change of one metric in one cell, for the panel of side effects; multiple choice with McNemar's test under it."""
     change = cell["changes"].get(metric["name"])
-    made = str(td_change(None if change is None else change["estimate"], metric["direction"]))
+    withheld = change is not None and change["withheld"]
+    made = str(td_change(None if change is None else change["estimate"], None if withheld else metric["direction"]))
+    if withheld:
+        made = made.removesuffix("</td>") + "<small>withheld</small></td>"
     parts = metric["name"].split("/")
     test = cell["tests"].get("/".join(parts[1:-1])) if parts[0] == "choice" and parts[-1] == "accuracy" else None
     if test is not None and test["p"] is not None:

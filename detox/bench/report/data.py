@@ -25,7 +25,7 @@ from detox.bench.report.reading import Results
 from detox.bench.report.side_effects import Change, Items, changes, direction
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means
-from detox.statistics import Estimate
+from detox.statistics import MISSING_LIMIT, Estimate
 
 FORMAT = 1
 PROMPTED = "prompting"  # the method that every other has to beat for nothing
@@ -111,13 +111,16 @@ def _cells(results: Results, rows: Sequence[Row], items: Callable[[Scorecard], I
     pairs = [(rows[i].scorecard, base.scorecard) for i in places if (base := bases[i]) is not None]
     found = dict(zip(places, changes(pairs, items), strict=True))
     return [
-        _cell(results, row, number_, found.get(number_, {}), cost.__dict__)
+        _cell(results, row, number_, found.get(number_, {}), cost.__dict__, bases[number_])
         for number_, (row, cost) in enumerate(zip(rows, costs(results), strict=True))
     ]
 
 
-def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], cost: dict[str, Any]) -> dict[str, Any]:
+def _cell(
+    results: Results, row: Row, place: int, found: Mapping[str, Change], cost: dict[str, Any], against: Row | None
+) -> dict[str, Any]:
     card, cell = row.scorecard, results.cell(row)
+    base = None if against is None else against.scorecard
     # Two of the changes are the comparison's own: one number is never shown with two intervals.
     said = {f"toxicity/{results.comparison.headline}/mean": row.toxicity_change, _CE: row.cross_entropy_change}
     found = {name: Change(own, True) if (own := said.get(name)) else one for name, one in found.items()}
@@ -134,11 +137,20 @@ def _cell(results: Results, row: Row, place: int, found: Mapping[str, Change], c
         "verdicts": None,
         "tests": {},
         "front": None,
+        "unranked": _unranked(row, results, against),
         "toxicity": estimate(row.toxicity),
         "toxicity_change": estimate(row.toxicity_change),
         "cost_change": estimate(row.cross_entropy_change),
         "metrics": {name: estimate(value) for name, value in card.metrics.items()},
-        "changes": {name: {"estimate": estimate(one.estimate), "paired": one.paired} for name, one in found.items()},
+        "changes": {
+            name: {
+                "estimate": estimate(one.estimate),
+                "paired": one.paired,
+                "withheld": one.estimate.share_missing > MISSING_LIMIT
+                or any(side is not None and side.withheld(name) is not None for side in (card, base)),
+            }
+            for name, one in found.items()
+        },
         "cost": {name: number(value) for name, value in cost.items()},
         "accounting": _accounting(card),
         "counts": {name: value for name, value in card.counts.items() if not isinstance(value, dict)},
@@ -161,6 +173,18 @@ def role(row: Row, results: Results) -> str:
         return "A/A"
     named = (results.cell(row).get("identity", {}).get("method") or {}).get("name", row.method)
     return "prompted base" if named == PROMPTED else "method"
+
+
+def _unranked(row: Row, results: Results, base: Row | None) -> str | None:
+    """Why nothing is said of a cell's toxicity against its base, and it is on no front; None where it may be."""
+    if row.method == NOISE_FLOOR:
+        return "the base against itself"
+    if row.chosen_on == "test":
+        return "chosen on these prompts"
+    scorer = results.comparison.headline
+    cards = [one.scorecard for one in (row, base) if one is not None]
+    share = 0.0 if scorer is None else max(card.share_without_score(scorer) for card in cards)
+    return f"withheld: {share:.1%} missing" if share > MISSING_LIMIT else None
 
 
 def _accounting(card: Scorecard) -> list[dict[str, Any]]:

@@ -114,6 +114,7 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         "controls": sorted({cell["method"] for cell in cells if cell["role"] == "control"}),
+        "counted": _counted(cells),
         "many_seeds": len({cell["seed"] for cell in cells}) > 1,
         "has_ce": any("clean/cross_entropy" in cell["metrics"] for cell in cells),
         "has_front": any(cell.get("front") is not None for cell in cells),
@@ -133,6 +134,16 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
         else "Not computed for these records.",
         "verdict_note": _VERDICTS + unranked,
     }  # fmt: skip
+
+
+def _counted(cells: list[dict[str, Any]]) -> str:
+    """How many bases, methods and controls there are, in words; the base against itself is neither."""
+    bases = {cell["base"] for cell in cells}
+    controls = {cell["method"] for cell in cells if cell["role"] == "control"}
+    methods = {cell["method"] for cell in cells if cell["role"] in ("method", "prompted base")}
+    parts = [("base", len(bases)), ("method", len(methods)), *([("control", len(controls))] if controls else [])]
+    floor = ", the base against itself (A/A)" if any(cell["role"] == "A/A" for cell in cells) else ""
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in parts) + floor
 
 
 def _side(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -156,7 +167,7 @@ def _for_script(data: Mapping[str, Any]) -> dict[str, Any]:
 
     cells = [
         {
-            **{key: cell[key] for key in ("id", "base", "method", "strength", "seed", "label")},
+            **{key: cell[key] for key in ("id", "base", "method", "strength", "seed", "label", "unranked")},
             **{key: short(cell[key]) for key in ("toxicity", "toxicity_change", "cost_change")},
             "front": cell.get("front"),
             "metrics": {name: short(value) for name, value in cell["metrics"].items()},

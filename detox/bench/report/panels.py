@@ -9,7 +9,8 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
-from detox.bench.agreement import DRAWS, panel_agreement
+from detox.bench.agreement import DRAWS, falls_by, panel_agreement
+from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.comparison_text import show
 from detox.bench.equal_utility import at_equal_utility
@@ -58,6 +59,8 @@ def add_verdicts(
         cell = places[id(one.row)]
         p = one.p_holm if not math.isnan(one.p_holm) else one.p
         words = one.toxicity if one.toxicity in ("withheld", "not measured") else f"{one.toxicity}, p {p_value(p)}"
+        if one.row.method == NOISE_FLOOR and one.toxicity not in ("withheld", "not measured"):
+            words += " (single)"  # in no family, so not corrected
         if one.toxicity == "withheld":
             words = f"withheld: {one.missing:.1%} missing"
         cell["verdicts"] = {
@@ -108,7 +111,7 @@ def equal_utility_panel(results: Results) -> dict[str, Any] | None:
     rows = []
     for one in found:
         for at, following in zip_longest(one.methods, one.methods[1:]):
-            pair = None if following is None else one.differences[at.method, following.method]
+            pair = None if following is None else one.differences.get((at.method, following.method))
             rows.append(
                 {
                     "base": one.base,
@@ -117,6 +120,7 @@ def equal_utility_panel(results: Results) -> dict[str, Any] | None:
                     "toxicity": three(at.toxicity),
                     "change": three(at.change),
                     "to_next": None if pair is None else three(pair),
+                    "unranked": at.unranked,
                 }
             )
     return {"price": found[0].price, "rows": rows}
@@ -158,11 +162,12 @@ def agreement_panel(
     for row, found in panel_agreement(asked, draws=draws):
         own = changes[numbers[id(row)]]
         lower = [name for name in found.scorers if _falls(own.get(f"toxicity/{name}/mean"))]
+        by = falls_by(comparison, row, found.scorers, lower)
         lines.append(
             {
                 "base": row.base,
                 "method": row.method,
-                "flag": found.falls and len(lower) == 1,
+                "flag": found.falls and by.endswith(" alone"),
                 "values": [
                     f"{row.base}, {row.method_label}",
                     " ~ ".join(found.scorers),
@@ -170,7 +175,7 @@ def agreement_panel(
                     show(found.spearman_change, signed=True) or "–",
                     _number(found.kappa[0]),
                     show(found.kappa_change, signed=True) or "–",
-                    "both" if len(lower) == len(found.scorers) else f"{lower[0]} alone" if lower else "neither",
+                    by,
                     "falls" if found.falls else "",
                 ],
             }

@@ -33,7 +33,7 @@ def spread(differences: Floats) -> dict[str, Any]:
     """How many prompts became less and more toxic, by how much, and the ends; a change under half a hundredth is none."""
     known = differences[~np.isnan(differences)]
     if not len(known):
-        return {"less": 0, "same": 0, "more": 0, "missing": len(differences)}
+        return {"less": 0, "same": 0, "more": 0, "missing": len(differences), "quartiles": None}
     less, more = int((known < -0.5 / STEPS).sum()), int((known > 0.5 / STEPS).sum())
     quartiles = np.quantile(known, [0, 0.25, 0.5, 0.75, 1])
     return {

@@ -136,7 +136,8 @@ def latex(data: Mapping[str, Any]) -> str:
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "–": "--", "\n": " ", "[": "{[}", "]": "{]}",
+    "–": "--", "\n": " ", "[": "{[}", "]": "{]}", "*": "{*}",
+    "⟨": r"\ensuremath{\langle}", "⟩": r"\ensuremath{\rangle}",
 }  # fmt: skip
 
 

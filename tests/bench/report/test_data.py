@@ -146,4 +146,7 @@ def test_methods_at_equal_utility_are_those_of_the_comparison():
         first.differences[first.methods[0].method, first.methods[1].method].value, rel=1e-5
     )
     assert shown[-1]["to_next"] is None
-    assert [one["toxicity"][0] for one in shown] == sorted(one["toxicity"][0] for one in shown)
+    ranked = [one["toxicity"][0] for one in shown if one["unranked"] is None]
+    assert len(ranked) > 1
+    assert ranked == sorted(ranked)
+    assert [one["unranked"] is None for one in shown] == [True] * len(ranked) + [False] * (len(shown) - len(ranked))

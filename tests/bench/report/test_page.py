@@ -114,3 +114,9 @@ def test_committed_records_make_a_page(name):
     assert len(page.rows) > len(data["cells"])
     shown = re.sub(r"<(script|style).*?</\1>|<button.*?</button>", "", html, flags=re.DOTALL)
     assert not re.search(r"\bnan\b|Undefined|None", shown)
+
+
+def test_the_base_against_itself_and_controls_are_not_counted_as_methods(hostile_html):
+    assert "7 cells: 2 bases, 2 methods, 1 control;" in hostile_html
+    demo = render(report_data(read_results(REPOSITORY / "benchmarks" / "results" / "demo")))
+    assert "64 cells: 4 bases, 5 methods, 3 controls, the base against itself (A/A);" in demo

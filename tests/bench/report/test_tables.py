@@ -3,10 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import pytest
 
 from detox.bench.report.tables import headline_rows, latex, markdown, tidy_csv
+from tests.bench.report.synthetic import HOSTILE
 
 
 def test_the_csv_holds_every_metric_of_every_cell_once(hostile_data):
@@ -55,3 +58,18 @@ def test_latex_has_a_row_a_cell_and_nothing_that_tex_would_obey(hostile_data):
     assert "\\input" not in text
     assert text.count("{") == text.count("}")
     assert "\\_" in latex({**hostile_data, "headline": "a_b"})
+
+
+def test_latex_compiles_whatever_the_names_where_there_is_a_tex(hostile_data, tmp_path):
+    names = ("*star", "[opt]", "a\\b%c&d$e#f_g^h~i{j}k", "turned \u202e", *(one for one in HOSTILE if len(one) < 200))
+    cells = [{**hostile_data["cells"][0], "base": name} for name in names]
+    text = latex({**hostile_data, "cells": cells, "name": "x\ny"})
+    assert text.isascii()  # pdflatex knows no sign of ours that is not
+    assert not re.search(r"\\\\\n[\[*]", text)  # what \\\\ would take for its own argument
+    if (pdflatex := shutil.which("pdflatex")) is None:
+        return
+    whole = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{text}\\end{{document}}\n"
+    (tmp_path / "table.tex").write_text(whole, encoding="utf-8")
+    command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=60)
+    assert made.returncode == 0, made.stdout[-1000:]

@@ -109,6 +109,7 @@
     if (data.headline) lines.push(`toxicity ${interval(cell.toxicity)}${cell.toxicity_change ? `, change ${interval(cell.toxicity_change, true)}` : ""}`);
     if (cell.metrics["clean/cross_entropy"]) lines.push(`cross-entropy ${interval(cell.metrics["clean/cross_entropy"])}${cell.cost_change ? `, change ${interval(cell.cost_change, true)}` : ""}`);
     if (cell.front !== null && cell.front !== undefined) lines.push(`on the Pareto front of its base in ${(100 * cell.front).toFixed(0)} % of resamples`);
+    if (cell.unranked) lines.push(`no verdict: ${cell.unranked}`);
     return lines.join("\n");
   };
   const paths = (cells) => {
@@ -143,13 +144,14 @@
     }
     if (across.better && up.better) {
       const cost = (c) => [-across.better * across.read(c)[0], -up.better * up.read(c)[0]];
-      const front = cells.filter((c) => { const [a, b] = cost(c); return !cells.some((o) => { const [p, q] = cost(o); return p <= a && q <= b && (p < a || q < b); }); });
+      const asked = cells.filter((c) => !c.unranked);
+      const front = asked.filter((c) => { const [a, b] = cost(c); return !asked.some((o) => { const [p, q] = cost(o); return p <= a && q <= b && (p < a || q < b); }); });
       front.sort((a, b) => X(a) - X(b));
       draw("polyline", { class: "front", points: front.map((c) => `${X(c)},${Y(c)}`).join(" ") }, at.svg);
     }
     const ordered = [...cells].sort((a, b) => X(a) - X(b));
     walk(at.svg, ordered.map((cell) => ({
-      node: draw("path", { class: `mark ${colour(cell.base)}`, d: shape(cell.method), transform: `translate(${X(cell)} ${Y(cell)})`, "data-cell": cell.id }, at.svg),
+      node: draw("path", { class: `mark ${colour(cell.base)}${cell.unranked ? " unranked" : ""}`, d: shape(cell.method), transform: `translate(${X(cell)} ${Y(cell)})`, "data-cell": cell.id }, at.svg),
       text: () => `${describe(cell)}\n${across.label}: ${interval(across.read(cell))}; ${up.label}: ${interval(up.read(cell))}`,
     })), byId("pareto-read"));
     for (const base of new Set(cells.map((c) => c.base))) { const entry = make("span", { class: colour(base) }, key); make("i", { class: "swatch" }, entry); entry.append(base); }
@@ -211,6 +213,7 @@
     read.textContent = summary;
     let here = -1;
     const go = (place) => {
+      if (!order.length) return;
       here = Math.min(order.length - 1, Math.max(0, place));
       const i = order[here];
       cursor.setAttribute("x1", at.x(here)); cursor.setAttribute("x2", at.x(here)); cursor.setAttribute("visibility", "visible");
