@@ -32,7 +32,16 @@ from detox.statistics.paired import (
 )
 from detox.statistics.power import detectable_difference
 from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means
-from detox.statistics.roc import auc_estimate, clustered_auc_estimate, roc_auc, weighted_aucs
+from detox.statistics.roc import (
+    auc_estimate,
+    bias_aucs,
+    clustered_auc_estimate,
+    independent_pairs,
+    resampled_area,
+    resampled_area_difference,
+    roc_auc,
+    weighted_aucs,
+)
 from detox.statistics.samples import any_above, expected_maximum
 from detox.statistics.verdicts import MISSING_LIMIT, Verdict, utility_verdict
 
@@ -45,6 +54,7 @@ __all__ = [
     "Verdict",
     "any_above",
     "auc_estimate",
+    "bias_aucs",
     "bootstrap_weights",
     "clustered_auc_estimate",
     "cohen_kappa",
@@ -58,6 +68,7 @@ __all__ = [
     "front_membership",
     "holm",
     "hypervolume",
+    "independent_pairs",
     "mcnemar_exact",
     "mean_estimate",
     "mean_estimates",
@@ -65,6 +76,8 @@ __all__ = [
     "paired_ratio_difference",
     "pareto_front",
     "ratio_estimate",
+    "resampled_area",
+    "resampled_area_difference",
     "resampled_means",
     "roc_auc",
     "rogan_gladen",

@@ -70,16 +70,26 @@ def studentised_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
 
 
 def exact_share_ends(values: Floats) -> Ends:
-    """(cells,) ends for (units, cells) values in [0, 1]: Clopper and Pearson's (1934) with Korn and Graubard's (1998) effective trials.
+    """(cells,) ends for (units, cells) values in [0, 1]: `exact_ends` of their means.
 
     A mean m whose variance is s^2 / n is as uncertain as m (1 - m) n / s^2 yes-or-no trials, of which a share m are events. Values in
-    [0, 1] never give fewer than n, which is what 0 and 1 give: for them the interval is Clopper and Pearson's own. Where the spread is
-    itself read off few events, trials shrink by the square of Student's quantile over the normal one, with one degree of freedom
-    fewer than there are effective events (Korn and Graubard take those of the design).
+    [0, 1] never give fewer than n, which is what 0 and 1 give: for them the interval is Clopper and Pearson's own.
     """
-    n = len(values)
-    means = values.mean(0)
-    trials = effective_trials(values)
+    return exact_ends(values.mean(0), effective_trials(values), len(values))
+
+
+def exact_ends(means: Floats, trials: Floats, units: int) -> Ends:
+    """(cells,) ends of shares: Clopper and Pearson's (1934) with Korn and Graubard's (1998) effective trials.
+
+    Where the spread is itself read off few events, trials shrink by the square of Student's quantile over the normal one, with one
+    degree of freedom fewer than there are effective events (Korn and Graubard take those of the design).
+
+    Args:
+        means: (cells,) in [0, 1].
+        trials: (cells,) yes-or-no trials that would be as uncertain, at least `units`.
+        units: the fewest trials that they can be worth.
+    """
+    n = units
     freedom = np.clip(trials * np.minimum(means, 1 - means) - 1, 1, max(n - 1, 1))
     shrunk = np.maximum(trials * (_NORMAL / special.stdtrit(freedom, 0.975)) ** 2, n)
     events = shrunk * means
