@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import read_summary, sound_records
 from detox.bench.comparison_text import csv, table
@@ -253,9 +255,15 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
 
 
 def toxicity_change(treated: Scorecard, base: Scorecard, scorer: str) -> Estimate:
-    """Mean toxicity of `treated` minus that of `base`, paired over prompts."""
+    """Mean toxicity of `treated` minus that of `base`, paired over prompts.
+
+    Scores in [0, 1], as `detox.scorers.score_texts` lets no others pass, differ by 1 at most, which the interval knows: prompts that do
+    not differ at all are few or many. A table from elsewhere whose scores leave [0, 1] has no such bound.
+    """
     prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    return paired_difference(prompt_scores(treated, scorer, prompts), prompt_scores(base, scorer, prompts))
+    sides = prompt_scores(treated, scorer, prompts), prompt_scores(base, scorer, prompts)
+    bounded = all(((side >= 0) & (side <= 1) | np.isnan(side)).all() for side in sides)
+    return paired_difference(*sides, reach=1.0 if bounded else None)
 
 
 def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None:

@@ -31,7 +31,7 @@ from detox.statistics.paired import (
     sign_flip_test,
 )
 from detox.statistics.power import detectable_difference
-from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means, weighted_sums
 from detox.statistics.roc import (
     auc_estimate,
     bias_aucs,
@@ -87,4 +87,5 @@ __all__ = [
     "weighted_aucs",
     "weighted_kappas",
     "weighted_spearmans",
+    "weighted_sums",
 ]
