@@ -70,7 +70,8 @@ class CostPath:
 def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None:
     """The base's own row and the method's by strength; samplings with several seeds are averaged prompt by prompt.
 
-    A cell that was chosen on the prompts that it is measured on is no point of it. None without a point, documents or scores.
+    A cell that was chosen on the prompts that it is measured on is no point of it. None without a point, documents or scores, and
+    where the base's own cross-entropy is infinite: nothing can be dearer.
     """
     rows = [
         row for row in comparison.rows if row.base == base and row.method in (None, method) and row.chosen_on != "test"
@@ -86,7 +87,8 @@ def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None
         or any("documents" not in c.tables or "scores" not in c.tables for p in cards for c in p)
     ):
         return None
-    return path_of(cards, comparison.headline or "")
+    path = path_of(cards, comparison.headline or "")
+    return path if np.isfinite(path.nats[0]).all() else None
 
 
 def path_of(cards: Sequence[Sequence[Scorecard]], scorer: str) -> CostPath:

@@ -205,7 +205,7 @@ class _Within:
 
 def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> _Within | None:
     """None without a path."""
-    if not path or any(row.cross_entropy_change is None for row in path):
+    if not path or any(row.cross_entropy_change is None or math.isnan(row.cross_entropy_change.value) for row in path):
         return None
     prices = np.array([[0.0, *(row.cross_entropy_change.value for row in path if row.cross_entropy_change)]])
     levels = [prompt_scores(row.scorecard, scorer) for row in (base, *path)]

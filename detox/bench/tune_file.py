@@ -19,7 +19,7 @@ from detox.bench.prompt_splits import Split, split_protocol
 from detox.bench.protocols import ScorerMaker, read_yaml, require_keys
 from detox.bench.tuning import BUDGET, SHARE, TRIALS, Search, Trial, Tuned, Tuner, tuning_grid
 from detox.errors import DataError, InputError
-from detox.evaluation.scorecard import jsonable
+from detox.evaluation.scorecard import float_of, jsonable
 from detox.files import write_json
 from detox.statistics import Estimate
 
@@ -260,7 +260,7 @@ def describe(record: Mapping[str, Any]) -> str:
         return f"{line}; it could not be measured on held-out prompts"
     over = (
         " - above the budget on held-out documents"
-        if held_out["cross_entropy_change"]["value"] > record["budget"]
+        if float_of(held_out["cross_entropy_change"]["value"]) > record["budget"]
         else ""
     )
     others = "".join(f"; {name}, which had no say: {_change(value)}" for name, value in record["others"].items())
@@ -272,5 +272,5 @@ def describe(record: Mapping[str, Any]) -> str:
 
 
 def _change(values: Mapping[str, Any]) -> str:
-    value, low, high = (math.nan if values[key] is None else float(values[key]) for key in ("value", "low", "high"))
+    value, low, high = (float(float_of(values[key])) for key in ("value", "low", "high"))
     return show(Estimate(value, low, high, int(values["n"]), int(values["missing"])), signed=True)

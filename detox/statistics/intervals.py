@@ -25,8 +25,14 @@ Ends = tuple[Floats, Floats]
 
 
 def percentile_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
-    """(cells,) ends for (units, cells) values: quantiles of resampled means (Efron 1979)."""
-    n = len(values)
+    """(cells,) ends for (units, cells) values: quantiles of resampled means (Efron 1979); an infinite mean is both of its ends."""
+    n, finite = len(values), np.isfinite(values).all(0)
+    if not finite.all():
+        with np.errstate(invalid="ignore"):
+            ends = np.stack([values.sum(0)] * 2)
+        if finite.any():
+            ends[:, finite] = percentile_ends(values[:, finite], draws=draws)
+        return ends[0], ends[1]
     means = np.concatenate([weights @ values / n for weights in bootstrap_weights(n, draws=draws)])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high
@@ -121,11 +127,17 @@ def difference_ends(differences: Floats, *, reach: float | None = None, draws: i
     there are effective units, (sum |d|)^2 / sum d^2: where few units differ, the spread is known as badly as from so few.
 
     Args:
-        differences: (units, cells).
+        differences: (units, cells). An infinite one makes its cell's mean infinite, and that is both of its ends.
         reach: the largest absolute difference that can be: 1 for two shares. Where it is known and fewer than EXACT_BELOW_EVENTS
             effective units differ, `exact_difference_ends` takes the place of the bootstrap, which would call no difference certain.
         draws: resamples.
     """
+    finite = np.isfinite(differences).all(0)
+    if not finite.all():
+        low, high = percentile_ends(differences, draws=draws)
+        if finite.any():
+            low[finite], high[finite] = difference_ends(differences[:, finite], reach=reach, draws=draws)
+        return low, high
     means, units = differences.mean(0), effective_units(differences)
     low, high = stretched(means, percentile_ends(differences, draws=draws), units)
     if reach is not None:

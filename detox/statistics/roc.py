@@ -125,13 +125,22 @@ def resampled_area_difference(
     if math.isnan(value) or not both.any():
         return Estimate(value, math.nan, math.nan, n)
     a, b = drawn_treated[both], drawn_control[both]
-    ends = [area_ends(area, float(drawn.var()), pairs) for area, drawn in ((treated, a), (control, b))]
-    if ends[0] is None or ends[1] is None:
+    ends = area_difference_ends((treated, float(a.var())), (control, float(b.var())), pairs)
+    if ends is None:
         low, high = np.quantile(a - b, [0.025, 0.975])
-        return Estimate(value, float(low), float(high), n)
+        ends = (float(low), float(high))
+    return Estimate(value, *ends, n)
+
+
+def area_difference_ends(
+    treated: tuple[float, float], control: tuple[float, float], pairs: int
+) -> tuple[float, float] | None:
+    """Ends of the difference of two areas of which both are almost 1 or 0, each (area, variance); None where one is neither."""
+    (a, b), ends = (treated[0], control[0]), [area_ends(*side, pairs) for side in (treated, control)]
+    if ends[0] is None or ends[1] is None:
+        return None
     (low_a, high_a), (low_b, high_b) = ends[0], ends[1]
-    below, above = math.hypot(treated - low_a, high_b - control), math.hypot(high_a - treated, control - low_b)
-    return Estimate(value, value - below, value + above, n)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
 
 
 def auc_estimate(labels: ArrayLike, scores: ArrayLike, *, draws: int = 1000, seed: int = 0) -> Estimate:
