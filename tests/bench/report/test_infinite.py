@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -18,28 +17,10 @@ from detox.bench.report.inspect_logs import write_inspect
 from detox.bench.report.lm_eval_files import write_lm_eval
 from detox.bench.report.page import render
 from detox.bench.report.tables import latex, markdown, tidy_csv
-from detox.evaluation import Scorecard
-from detox.evaluation.utility import document_metrics
-from tests.bench.report.synthetic import write_results
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The method at its second strength bans a token of one document."""
-    folder = write_results(tmp_path_factory.mktemp("infinite") / "results", hostile=False)
-    for cell in sorted(folder.glob("cells/*/cell.json")):
-        asked = json.loads(cell.read_text())
-        card = Scorecard.load(cell.parent)
-        documents = dict(card.tables["documents"])
-        if asked["strength"] == 2.0 and asked["method"] == "iti":
-            documents["nats"] = [math.inf, *documents["nats"][1:]]
-        metrics = {**card.metrics, **document_metrics(documents)}
-        replace(card, metrics=metrics, tables={**card.tables, "documents": documents}).write_into(cell.parent)
-    return folder
-
-
-def test_the_comparison_says_infinite_in_its_table_its_file_and_its_picture(results, tmp_path):
-    comparison = compare(results)
+def test_the_comparison_says_infinite_in_its_table_its_file_and_its_picture(infinite_results, tmp_path):
+    comparison = compare(infinite_results)
     [row] = [row for row in comparison.rows if row.strength == 2.0]
     change = row.cross_entropy_change
     assert (change.value, change.low, change.high) == (math.inf, math.inf, math.inf)
@@ -52,8 +33,8 @@ def test_the_comparison_says_infinite_in_its_table_its_file_and_its_picture(resu
     assert (tmp_path / "pareto.png").stat().st_size > 10_000
 
 
-def test_the_report_says_infinite_in_every_format(results, tmp_path):
-    found = read_results(results)
+def test_the_report_says_infinite_in_every_format(infinite_results, tmp_path):
+    found = read_results(infinite_results)
     data = report_data(found)
     [cell] = [cell for cell in data["cells"] if cell["strength"] == 2.0 and cell["role"] == "method"]
     assert cell["metrics"]["clean/perplexity"][:3] == [math.inf] * 3
