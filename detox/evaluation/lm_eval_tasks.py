@@ -54,7 +54,8 @@ class TaskResults:
             (1, or what a sum of log-probabilities is divided by) and `chance` (NaN where there is none).
         metrics: `lm_eval/<task>/<metric>`, `lm_eval/utility` over tasks from the hub and `lm_eval/utility_local` over local ones.
         counts: version of lm-eval; questions, version and source of every task; "contexts cut", how many contexts were longer than
-            the model's and lost their beginning, where there are any.
+            the model's and lost their beginning, and "system turns left out", how many of a task's own the chat template does not
+            write, where there are any.
     """
 
     table: Table
@@ -193,7 +194,8 @@ def run_tasks(
         }
         for leaf, task in loaded.tasks.items()
     }
-    counts = {"version": lm_eval_version(), "tasks": described} | ({"contexts cut": live.cut} if live.cut else {})
+    counts: dict[str, Any] = {"version": lm_eval_version(), "tasks": described}
+    counts |= {name: n for name, n in (("contexts cut", live.cut), ("system turns left out", live.left_out)) if n}
     return TaskResults(table, metrics, counts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 
 from detox import ITI, Sampling, evaluate
 from detox.data.records import Cloze, MultipleChoice, Prompt
@@ -139,6 +141,66 @@ def test_a_long_context_loses_its_beginning_and_not_the_text_before_it(planted):
     assert live.cut == 2
     with pytest.raises(InputError, match="3 of the handle's prefix, but the model's context holds 64"):
         live.generate_until(asked("generate_until", [(long, {"until": [], "max_gen_toks": 61})]))
+
+
+TURNS = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
+TEMPLATES = {
+    "begins with BOS": "{{ bos_token }}" + TURNS,
+    "leaves BOS to the tokenizer": TURNS,
+    "ends with a blank": "{{ bos_token }}" + TURNS.replace("says", "says "),
+    "refuses a system turn": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TURNS,
+    "says nothing of a system turn": TURNS.replace("{{ m['content'] }}", "{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("habit", ["begins texts with BOS", "begins nothing"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_is_what_hflm_makes_of_it_item_by_item(planted, name, habit):
+    tokenizer = copy.deepcopy(planted.lm.tokenizer)
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.chat_template = TEMPLATES[name]
+    if habit != "begins nothing":
+        bos = tokenizer.bos_token, tokenizer.bos_token_id
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+        assert tokenizer("topic1 says")["input_ids"][0] == bos[1]
+    lm = replace(planted.lm, tokenizer=tokenizer)
+    theirs = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=8, device="cpu")
+    ours = LiveModel(lm, chat=True)
+    user, system = [{"role": "user", "content": "topic1 says kind1"}], [{"role": "system", "content": "topic3 kind2"}]
+    begun = [{"role": "assistant", "content": "topic5"}]
+    contexts = [theirs.apply_chat_template(turns) for turns in (user, system + user)]
+    contexts.append(theirs.apply_chat_template(system + user + begun, add_generation_prompt=False))
+    assert contexts[2].endswith("topic5")
+    assert contexts == [
+        *(ours.apply_chat_template(turns) for turns in (user, system + user)),
+        ours.apply_chat_template(system + user + begun, add_generation_prompt=False),
+    ]
+    assert ours.left_out == (2 if "system" in name else 0)
+    pairs = [(context, " rude1 says") for context in contexts]
+    values = [model.loglikelihood(asked("loglikelihood", pairs), disable_tqdm=True) for model in (theirs, ours)]
+    np.testing.assert_allclose([v for v, _ in values[1]], [v for v, _ in values[0]], atol=1e-5)
+    ids = tokenizer(contexts[0].rstrip(), add_special_tokens=False)["input_ids"]
+    begins = habit != "begins nothing" and ids[0] != tokenizer.bos_token_id
+    ids = [tokenizer.bos_token_id] * begins + ids
+    assert ids.count(tokenizer.bos_token_id) == (habit != "begins nothing" or "{{ bos_token }}" in TEMPLATES[name])
+    expected = logprobs_one_by_one(lm.model, ids, tokenizer(" rude1 says", add_special_tokens=False)["input_ids"]).sum()
+    assert values[1][0][0] == pytest.approx(expected, abs=1e-5)
+    written = [
+        model.generate_until(asked("generate_until", [(c, {"until": ["rude3"], "max_gen_toks": 6}) for c in contexts]), disable_tqdm=True)
+        for model in (theirs, ours)
+    ]  # fmt: skip
+    assert [text.removeprefix(" ") for text in written[1]] == written[0]
+
+
+def test_a_handles_own_system_turn_is_never_left_out(planted):
+    tokenizer = copy.deepcopy(planted.lm.tokenizer)
+    tokenizer.chat_template = TEMPLATES["refuses a system turn"]
+    live = LiveModel(replace(planted.lm, tokenizer=tokenizer, system="topic7 kind1"), chat=True)
+    turns = [{"role": "system", "content": "topic3"}, {"role": "user", "content": "topic1"}]
+    assert live.apply_chat_template(turns).split() == ["topic7", "kind1", "topic3", "topic1", "says"]
+    begun = [*turns, {"role": "assistant", "content": "topic5"}]
+    assert live.apply_chat_template(begun, add_generation_prompt=False).split()[-1] == "topic5"
+    assert live.left_out == 0
 
 
 def tiny_tasks(monkeypatch):
