@@ -16,13 +16,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers.processors import TemplateProcessing
 
-from detox import ITI, Sampling, evaluate
+from detox import ITI, Sampling, compare, evaluate
 from detox.data.records import Cloze, MultipleChoice, Prompt
 from detox.errors import InputError, MissingData, StaleHandle, UnknownName
 from detox.evaluation import Protocol, Scorecard, lm_eval_local, lm_eval_tasks
 from detox.evaluation.lm_eval_adapter import LiveModel
 from detox.evaluation.lm_eval_metrics import utility_metrics
-from detox.evaluation.lm_eval_tasks import LoadedTasks, load_tasks, run_tasks
+from detox.evaluation.lm_eval_tasks import LoadedTasks, data_of, load_tasks, run_tasks
 from detox.models import generate, token_logprobs
 from tests.evaluation.test_harness import Rudeness
 from tests.models.reference import logprobs_one_by_one
@@ -353,6 +353,68 @@ def test_tasks_of_the_hub_are_drawn_and_pooled(planted, monkeypatch):
     assert {"lm_eval/utility"} == {name for name in result.metrics if "utility" in name}
     assert set(result.table["leaf"]) == set(leaves)
     assert result.table["id"] != [f"q{i}" for i in range(5)] * 4
+
+
+def test_tasks_of_the_hub_are_loaded_once_and_draw_the_same_examples_each_time(planted, monkeypatch):
+    """The hub's part is played by local data, as in `lm_eval.tasks.TaskManager.load`."""
+    tiny_tasks(monkeypatch)
+    loads = []
+
+    class Manager:
+        all_tasks = ("arc_easy",)
+
+        def load(self, names):
+            loads.append(names)
+            task = lm_eval_local.local_task("arc_easy_local")
+            task._config.task = "arc_easy"
+            task.set_config("num_fewshot", 2)
+            return {"tasks": {"arc_easy": task}, "groups": {}}
+
+    monkeypatch.setattr(lm_eval_tasks, "_manager", Manager)
+    lm_eval_tasks._hub_tasks.cache_clear()
+    try:
+        protocol = asking(lm_eval=("arc_easy",))
+        first, second = evaluate(planted.lm, protocol), evaluate(planted.lm, protocol)
+        plain = replace(protocol, lm_eval=("arc_easy_local",))
+        assert loads == [["arc_easy"]]
+        assert first.tables["lm_eval"] == second.tables["lm_eval"]
+        without = evaluate(planted.lm, plain)
+        assert first.counts["lm_eval"]["tasks"]["arc_easy"]["source"].startswith("hub")
+        assert protocol.identity()["lm_eval"]["tasks"] == ["arc_easy"]
+        assert without.counts["lm_eval"]["tasks"]["arc_easy_local"]["source"].startswith("local file")
+    finally:
+        lm_eval_tasks._hub_tasks.cache_clear()
+
+
+def test_the_record_says_which_data_was_asked_and_other_data_is_not_compared(planted, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    names = tiny_tasks(monkeypatch)[:1]
+    one, again, fewer = (load_tasks(names, limit=limit).tasks[names[0]] for limit in (None, None, 7))
+    told = data_of(one)
+    assert told == data_of(again) != data_of(fewer)
+    assert told["revision"] is None  # rows in memory have none
+    # Data of the hub lies in a folder that is named by the commit.
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    one.dataset["test"].save_to_disk(tmp_path / "saved")
+    [file] = (tmp_path / "saved").glob("*.arrow")
+    (tmp_path / revision).mkdir()
+    file.rename(tmp_path / revision / "test.arrow")
+    one.dataset = {"test": datasets.Dataset.from_file(str(tmp_path / revision / "test.arrow"))}
+    assert data_of(one)["revision"] == revision
+    one.dataset = None
+    assert data_of(one) == {"fingerprint": None, "revision": None}
+
+    card = evaluate(planted.lm, asking(lm_eval=tuple(names)))
+    assert card.counts["lm_eval"]["tasks"][names[0]]["data"] == told
+
+    def elsewhere(data):
+        task = {**card.counts["lm_eval"]["tasks"][names[0]], "data": data}
+        return replace(card, counts={**card.counts, "lm_eval": {**card.counts["lm_eval"], "tasks": {names[0]: task}}})
+
+    other = {"fingerprint": "ab", "revision": revision}
+    with pytest.raises(InputError, match=rf"{names[0]} was asked on fingerprint .* and on revision {revision}"):
+        compare([card, elsewhere(other)])
+    assert len(compare([card, elsewhere(None), elsewhere(told)]).rows) == 3
 
 
 def test_a_group_may_hold_tasks_of_different_metrics(planted, monkeypatch):
