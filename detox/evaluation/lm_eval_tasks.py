@@ -193,9 +193,8 @@ def run_tasks(
     # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
     live = LiveModel(lm, chat=chat, batch_size=batch_size)
     for task in loaded.tasks.values():
-        task.set_fewshot_seed(
-            seed=_FEWSHOT_SEED
-        )  # every run of a task draws the same examples, not those after the last run's
+        # Every run of a task draws the same examples, not those after the last run's.
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     with _quiet(), preserved_random_state(seed=seed):  # tasks that shuffle do it alike each time
         results = evaluate(
             live,
