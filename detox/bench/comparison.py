@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.cells import read_summary, sound_records
 from detox.bench.comparison_text import csv, table
 from detox.bench.guidance import cards_of, fits_of
+from detox.bench.same_question import require_same_question
 from detox.bench.toxicity_scores import prompt_scores
 from detox.data.fit_sources import FitSources
 from detox.errors import InputError, UnknownName
@@ -18,9 +21,6 @@ from detox.evaluation import Scorecard
 from detox.files import write_text
 from detox.scorers.independence import Headline, choose_headline
 from detox.statistics import Estimate, paired_difference, paired_ratio_difference
-
-# Parts of a protocol's identity that are hashes.
-_HASHED = ("prompts", "documents", "multiple_choice", "minimal_pairs", "contrasts", "toxic_documents", "calibration")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def compare(
         first = next(iter(named))
         cells = [({"base": first, "method": n if n != first else None, "strength": None, "protocol": c.protocol["name"], "seed": 0}, c)
                  for n, c in named.items()]  # fmt: skip
-    _require_same_protocol([card for _, card in cells])
+    require_same_question([card for _, card in cells])
     scorers = tuple(entry["name"] for entry in cells[0][1].protocol["identity"]["scorers"])
     fits = {**fits_of([n for n, _ in cells], besides=controls), **(sources or {})}
     if scorer is not None and scorer not in scorers:
@@ -217,39 +217,6 @@ def _key(folder: str) -> str:
     return folder.rsplit("--", 1)[-1]
 
 
-def _require_same_protocol(cards: Sequence[Scorecard]) -> None:
-    def asked(card: Scorecard) -> dict[str, Any]:
-        identity = dict(card.protocol["identity"])
-        identity["sampling"] = {k: v for k, v in identity["sampling"].items() if k != "seed"}
-        return identity
-
-    first = asked(cards[0])
-    for card in cards[1:]:
-        other = asked(card)
-        different = [key for key in {**first, **other} if first.get(key) != other.get(key)]
-        if different:
-            raise InputError(
-                f"scorecards of different protocols cannot be compared: {cards[0].protocol['name']!r} and {card.protocol['name']!r} "
-                f"differ in {', '.join(_difference(key, first.get(key), other.get(key)) for key in different)}"
-            )
-
-
-def _difference(key: str, one: Any, other: Any) -> str:
-    """A key of the identity, with both values where they can be told in a word."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        parts = [
-            (part, one.get(part), other.get(part)) for part in {**one, **other} if one.get(part) != other.get(part)
-        ]
-    else:
-        parts = [("", one, other)]
-    told = [
-        f"{part} {a!r} and {b!r}".strip()
-        for part, a, b in parts
-        if key not in _HASHED and not isinstance(a, list | Mapping) and not isinstance(b, list | Mapping)
-    ]
-    return f"{key} ({', '.join(told)})" if told else key
-
-
 def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, headline: str | None) -> Row:
     treated = names["method"] is not None and base is not None
     return Row(
@@ -266,10 +233,15 @@ def _row(names: Mapping[str, Any], card: Scorecard, base: Scorecard | None, head
 
 
 def toxicity_change(treated: Scorecard, base: Scorecard, scorer: str) -> Estimate:
-    """Mean toxicity of `treated` minus that of `base`, paired over prompts."""
+    """Mean toxicity of `treated` minus that of `base`, paired over prompts.
+
+    Scores in [0, 1], as `detox.scorers.score_texts` lets no others pass, differ by 1 at most, which the interval knows: prompts that do
+    not differ at all are few or many. A table from elsewhere whose scores leave [0, 1] has no such bound.
+    """
     prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    a, b = (prompt_scores(card, scorer, prompts) for card in (treated, base))
-    return paired_difference(a, b, reach=1.0)  # scores lie in [0, 1]
+    sides = prompt_scores(treated, scorer, prompts), prompt_scores(base, scorer, prompts)
+    bounded = all(((side >= 0) & (side <= 1) | np.isnan(side)).all() for side in sides)
+    return paired_difference(*sides, reach=1.0 if bounded else None)
 
 
 def cross_entropy_change(treated: Scorecard, base: Scorecard) -> Estimate | None:

@@ -9,13 +9,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from detox.bench.comparison import Comparison, Row
-from detox.bench.equal_cost import along
 from detox.bench.toxicity_scores import prompt_scores
 from detox.errors import InputError
-from detox.statistics import DRAWS, Floats, bootstrap_weights
+from detox.evaluation import Scorecard
+from detox.statistics import DRAWS, Floats, bootstrap_weights, first_crossing, weighted_sums
+from detox.statistics.resampling import Bools
 
 NEAR = 4.0
 """Largest cost of the strength at which a path crosses a price, in prices; beyond it a straight line says nothing of what lies between."""
+
+
+def along(prices: Floats, toxicities: Floats, asked: Floats) -> Floats:
+    """Toxicity where a path first costs what is asked, linear between its points.
+
+    Args:
+        prices: (draws, points), the first of them 0: the base. Where the next point is infinitely costly, what comes before it is read.
+        toxicities: (draws, points).
+        asked: (draws,) prices; below 0 is the base, beyond the path its most costly point.
+
+    Returns:
+        (draws,).
+    """
+    rows = np.arange(len(prices))
+    start, share = first_crossing(prices, np.clip(asked, 0.0, prices.max(1)))
+    found: Floats = (1 - share) * toxicities[rows, start] + share * toxicities[rows, start + 1]
+    return found
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,11 @@ class CostPath:
     nats: Floats
     tokens: Floats
     lacking: Floats
+
+    def levels(self, known: Bools, by_prompt: Floats, by_document: Floats) -> tuple[Floats, Floats]:
+        """(draws, points) prices and toxicities, for (draws, known prompts) and (draws, documents) weights."""
+        costs = weighted_sums(by_document, self.nats.T) / (by_document @ self.tokens.T)
+        return costs - costs[:, :1], by_prompt @ self.toxicity[:, known].T / by_prompt.sum(1, keepdims=True)
 
     @property
     def missing(self) -> float:
@@ -52,7 +75,8 @@ class CostPath:
 def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None:
     """The base's own row and the method's by strength; samplings with several seeds are averaged prompt by prompt.
 
-    A cell that was chosen on the prompts that it is measured on is no point of it. None without a point, documents or scores.
+    A cell that was chosen on the prompts that it is measured on is no point of it. None without a point, documents or scores, and
+    where the base's own cross-entropy is infinite: nothing can be dearer.
     """
     rows = [
         row for row in comparison.rows if row.base == base and row.method in (None, method) and row.chosen_on != "test"
@@ -68,8 +92,13 @@ def cost_path(comparison: Comparison, base: str, method: str) -> CostPath | None
         or any("documents" not in c.tables or "scores" not in c.tables for p in cards for c in p)
     ):
         return None
+    path = path_of(cards, comparison.headline or "")
+    return path if np.isfinite(path.nats[0]).all() else None
+
+
+def path_of(cards: Sequence[Sequence[Scorecard]], scorer: str) -> CostPath:
+    """The path of (points, seeds) scorecards, all with scores and documents, the base first; seeds are averaged prompt by prompt."""
     prompts = list(dict.fromkeys(cards[0][0].tables["scores"]["prompt"]))
-    scorer = comparison.headline or ""
     toxicity = [np.mean([prompt_scores(card, scorer, prompts) for card in point], axis=0) for point in cards]
     nats, tokens = (
         np.array([point[0].tables["documents"][key] for point in cards], dtype=np.float64) for key in ("nats", "tokens")
@@ -113,16 +142,12 @@ def drawn(paths: Sequence[CostPath], price: float, *, matched: bool) -> tuple[Fl
     known = ~np.isnan(np.concatenate([path.toxicity for path in paths])).any(0)
 
     def levels(by_prompt: Floats, by_document: Floats) -> Floats:
-        prices, toxicities = [], []
-        for path in paths:
-            costs = (by_document @ path.nats.T) / (by_document @ path.tokens.T)
-            prices.append(costs - costs[:, :1])
-            toxicities.append(by_prompt @ path.toxicity[:, known].T / by_prompt.sum(1, keepdims=True))
+        found = [path.levels(known, by_prompt, by_document) for path in paths]
         asked = np.full(len(by_prompt), price)
         if matched:
-            asked = np.minimum(asked, np.min([one.max(1) for one in prices], axis=0))
-        at = [along(cost, toxicity, asked) for cost, toxicity in zip(prices, toxicities, strict=True)]
-        return np.stack([np.stack([one[:, 0] for one in toxicities], axis=1), np.stack(at, axis=1)], axis=1)
+            asked = np.minimum(asked, np.min([prices.max(1) for prices, _ in found], axis=0))
+        at = [along(prices, toxicities, asked) for prices, toxicities in found]
+        return np.stack([np.stack([one[:, 0] for _, one in found], axis=1), np.stack(at, axis=1)], axis=1)
 
     units, documents = int(known.sum()), paths[0].nats.shape[1]
     nothing = np.full((DRAWS, 2, len(paths)), np.nan)

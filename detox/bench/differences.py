@@ -24,6 +24,8 @@ from detox.statistics import (
     bootstrap_weights,
     difference_estimate,
     first_crossing,
+    independent_pairs,
+    resampled_area_difference,
     weighted_aucs,
 )
 
@@ -113,23 +115,20 @@ def auc_difference(treated: Sequence[Row], control: Sequence[Row], table: str) -
     """ROC-AUC of `treated` minus `control` from a table of margins ("recognition", "probe"), resampled over its texts."""
     require_paired(treated, control)
     names = list(dict.fromkeys(treated[0].scorecard.tables[table]["id"]))
-    draws = []
-    exact = []
-    for a, b in zip(treated, control, strict=True):
-        sides = [_aucs(row.scorecard.tables[table], names) for row in (a, b)]
-        exact.append(sides[0][0] - sides[1][0])
-        draws.append(sides[0][1] - sides[1][1])
-    resampled = np.mean(draws, axis=0)
-    resampled = resampled[~np.isnan(resampled)]
-    low, high = np.quantile(resampled, [0.025, 0.975]) if len(resampled) else (math.nan, math.nan)
-    return Difference(Estimate(float(np.mean(exact)), float(low), float(high), len(names)), tuple(exact))
+    sides = [[_aucs(row.scorecard.tables[table], names) for row in side] for side in (treated, control)]
+    areas = [[one[0] for one in side] for side in sides]
+    draws = [np.mean([one[1] for one in side], axis=0) for side in sides]
+    pairs = min(one[2] for side in sides for one in side)
+    means = [float(np.mean(side)) for side in areas]
+    found = resampled_area_difference(means[0], draws[0], means[1], draws[1], pairs, len(names))
+    return Difference(found, tuple(a - b for a, b in zip(*areas, strict=True)))
 
 
-def _aucs(table: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[float, Floats]:
-    """The area, mean over subsamples, and the same for every bootstrap draw of the texts `names`."""
+def _aucs(table: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[float, Floats, int]:
+    """The area, mean over subsamples, the same for every bootstrap draw of the texts `names`, and its independent pairs."""
     place = {name: index for index, name in enumerate(names)}
     parts = table.get("subsample", [0] * len(table["id"]))
-    exact, draws = [], []
+    exact, draws, pairs = [], [], []
     for part in dict.fromkeys(parts):
         rows = [i for i, one in enumerate(parts) if one == part and table["id"][i] in place]
         positive = np.array([table["label"][i] == 1 for i in rows])
@@ -141,7 +140,8 @@ def _aucs(table: Mapping[str, list[Any]], names: Sequence[str]) -> tuple[float, 
                 [weighted_aucs(positive, margins, w[:, columns]) for w in bootstrap_weights(len(names), draws=1000)]
             )
         )
-    return float(np.mean(exact)), np.mean(draws, axis=0)
+        pairs.append(independent_pairs(positive))
+    return float(np.mean(exact)), np.mean(draws, axis=0), min(pairs)
 
 
 def require_paired(treated: Sequence[Row], control: Sequence[Row]) -> None:
@@ -212,7 +212,7 @@ class _Within:
 
 def _within(base: Row, path: Sequence[Row], price: float, scorer: str) -> _Within | None:
     """None without a path."""
-    if not path or any(row.cross_entropy_change is None for row in path):
+    if not path or any(row.cross_entropy_change is None or math.isnan(row.cross_entropy_change.value) for row in path):
         return None
     prices = np.array([[0.0, *(row.cross_entropy_change.value for row in path if row.cross_entropy_change)]])
     levels = [prompt_scores(row.scorecard, scorer) for row in (base, *path)]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detox.bench.toxicity_scores import prompt_scores
+from detox.bench.cost_paths import CostPath, along, path_of
 from detox.evaluation import Scorecard
-from detox.statistics import MISSING_LIMIT, Estimate, Floats, bootstrap_weights, first_crossing
+from detox.statistics import MISSING_LIMIT, Estimate, Floats, bootstrap_weights, weighted_sums
+from detox.statistics.resampling import Bools
 
 if TYPE_CHECKING:
     from detox.bench.comparison import Comparison
@@ -31,7 +32,7 @@ class AtEqualCost:
         first, second: toxicity at that price.
         difference: first minus second, paired over prompts and documents; its interval holds the uncertainty of both costs, too.
         reached: whether the second path costs as much as the first somewhere.
-        missing: share of the prompts that some cell lacks, or of the completions that one that is read has no score of; the larger.
+        missing: share of the prompts that some cell that is read lacks, or of the completions that one has no score of; the larger.
     """
 
     price: float
@@ -74,79 +75,70 @@ def at_equal_cost(
         scorer: whose mean toxicity is compared.
 
     Returns:
-        One a point of `first` that costs something and has another price than those before it. Where nothing of `second` costs
-        more than the base, one at price 0: the base against the far end of `second`. Empty where the documents or the scores are
-        missing, or nothing of `first` costs more than the base.
+        One a point of `first` that costs something and has another price than those before it; each over the prompts that the
+        strengths read there have, whatever a strength beyond the price lacks. Where nothing of `second` costs more than the base, one at
+        price 0: the base against the far end of `second`. Empty where the documents or the scores are missing, nothing of `first` costs
+        more than the base, or the base's own cross-entropy is infinite. A price that is infinite is none.
     """
     cards = [base, *first, *second]
     if any("documents" not in card.tables or "scores" not in card.tables for card in cards) or not first or not second:
         return []
-    prompts = list(dict.fromkeys(base.tables["scores"]["prompt"]))
-    means = np.stack([prompt_scores(card, scorer, prompts) for card in cards])
-    dropped = float(np.isnan(means).any(0).mean()) if means.shape[1] else 0.0
-    lost = np.array([max(dropped, card.share_without_score(scorer)) for card in cards])
-    means = means[:, ~np.isnan(means).any(0)]
-    nats, tokens = (
-        np.stack([np.asarray(card.tables["documents"][key], dtype=np.float64) for card in cards])
-        for key in ("nats", "tokens")
-    )
-    if not means.shape[1] or not nats.shape[1]:
+    mine, other = (path_of([[base], *([card] for card in side)], scorer) for side in (first, second))
+    if not mine.toxicity.shape[1] or not mine.nats.shape[1] or not np.isfinite(mine.nats[0]).all():
         return []
-    alone = means.shape[1] < 2 or nats.shape[1] < 2  # one unit says nothing of its spread
-
-    def levels(by_prompt: Floats, by_document: Floats) -> tuple[Floats, Floats]:
-        """(draws, prompts), (draws, documents) weights -> prices and toxicities (draws, cards)."""
-        costs = (by_document @ nats.T) / (by_document @ tokens.T)
-        return costs - costs[:, :1], by_prompt @ means.T / by_prompt.sum(1, keepdims=True)
-
-    prices, toxicities = levels(np.ones((1, means.shape[1])), np.ones((1, nats.shape[1])))
-    drawn = [
-        levels(p, d)
-        for p, d in zip(bootstrap_weights(means.shape[1]), bootstrap_weights(nats.shape[1], seed=1), strict=True)
-    ]
-    drawn_prices, drawn_toxicities = (np.concatenate([part[i] for part in drawn]) for i in (0, 1))
-    a, b = [0, *range(1, 1 + len(first))], [0, *range(1 + len(first), len(cards))]
+    most = float(other.prices.max())
+    if most <= 0:  # the second path is free: at its far end against the base
+        return _against_a_free_end(other)
     results: list[AtEqualCost] = []
-    for point in a[1:]:
-        price = float(min(prices[0, point], prices[0, b].max()))
-        if prices[0, b[1:]].max() <= 0:  # the second path is free: at its far end against the base
-            ends = (toxicities[0, 0], toxicities[0, b[-1]])
-            free = _with_ends(
-                ends[0] - ends[1], drawn_toxicities[:, 0] - drawn_toxicities[:, b[-1]], means.shape[1], alone
-            )
-            return [AtEqualCost(0.0, float(ends[0]), float(ends[1]), free, False, float(lost[[0, b[-1]]].max()))]
-        if price <= 0 or any(price <= known.price + 1e-12 for known in results):
-            continue
-        asked = np.minimum(drawn_prices[:, point], drawn_prices[:, b].max(1))
-        sides = [along(drawn_prices[:, side], drawn_toxicities[:, side], asked) for side in (a, b)]
-        one, other = (float(along(prices[:, side], toxicities[:, side], np.array([price]))[0]) for side in (a, b))
-        difference = _with_ends(one - other, sides[0] - sides[1], means.shape[1], alone)
-        reached = bool(prices[0, b].max() >= prices[0, point])
-        read = [place for side in (a, b) for place in side[: int((prices[0, side] >= price).argmax()) + 1]]
-        results.append(AtEqualCost(price, one, other, difference, reached, float(lost[read].max())))
+    for point, cost in enumerate(mine.prices.tolist()):
+        price = min(cost, most)
+        if 0 < price < math.inf and not any(price <= known.price + 1e-12 for known in results):
+            results.append(_at(mine, other, point, price))
     return results
 
 
-def _with_ends(value: float, draws: Floats, n: int, alone: bool) -> Estimate:
-    low, high = (math.nan, math.nan) if alone else np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(value), float(low), float(high), n)
+def _at(mine: CostPath, other: CostPath, point: int, price: float) -> AtEqualCost:
+    """Both paths at a price: the first's at one of its points, or what the second costs at most."""
+    # A strength beyond it may write nothing that can be scored.
+    sides = [path.until(price) for path in (mine, other)]
+    known: Bools = ~np.logical_or.reduce(np.isnan(np.concatenate([side.toxicity for side in sides])))
+    units, documents = int(known.sum()), mine.nats.shape[1]
+    costs = mine.nats[[0, point]], mine.tokens[[0, point]]
+
+    def levels(by_prompt: Floats, by_document: Floats) -> Floats:
+        """(draws, 2) toxicity of each side where it costs what the point does in the same resample."""
+        found = [side.levels(known, by_prompt, by_document) for side in sides]
+        own = weighted_sums(by_document, costs[0].T) / (by_document @ costs[1].T)
+        asked = np.min([own[:, 1] - own[:, 0], *(prices.max(1) for prices, _ in found)], axis=0)
+        return np.stack([along(prices, toxicities, asked) for prices, toxicities in found], axis=1)
+
+    dropped = 1 - units / len(known)
+    lost = max(dropped, *(float(side.lacking.max()) for side in sides))
+    reached = bool(other.prices.max() >= mine.prices[point])
+    if not units:
+        nothing = Estimate(math.nan, math.nan, math.nan, 0, len(known))
+        return AtEqualCost(price, math.nan, math.nan, nothing, reached, lost)
+    exact = levels(np.ones((1, units)), np.ones((1, documents)))[0]
+    streams = zip(bootstrap_weights(units), bootstrap_weights(documents, seed=1), strict=True)
+    drawn = np.concatenate([levels(p, d) for p, d in streams])
+    alone = units < 2 or documents < 2  # one unit says nothing of its spread
+    low, high = (math.nan, math.nan) if alone else np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    difference = Estimate(float(exact[0] - exact[1]), float(low), float(high), units, len(known) - units)
+    return AtEqualCost(price, float(exact[0]), float(exact[1]), difference, reached, lost)
 
 
-def along(prices: Floats, toxicities: Floats, asked: Floats) -> Floats:
-    """Toxicity where a path first costs what is asked, linear between its points.
-
-    Args:
-        prices: (draws, points), the first of them 0: the base.
-        toxicities: (draws, points).
-        asked: (draws,) prices; below 0 is the base, beyond the path its most costly point.
-
-    Returns:
-        (draws,).
-    """
-    rows = np.arange(len(prices))
-    start, share = first_crossing(prices, np.clip(asked, 0.0, prices.max(1)))
-    found: Floats = (1 - share) * toxicities[rows, start] + share * toxicities[rows, start + 1]
-    return found
+def _against_a_free_end(other: CostPath) -> list[AtEqualCost]:
+    ends = other.toxicity[[0, -1]]
+    known: Bools = ~np.logical_or.reduce(np.isnan(ends))
+    units = int(known.sum())
+    if not units:
+        return []
+    level = ends[:, known].mean(1)
+    drawn = np.concatenate([weights @ (ends[0] - ends[1])[known] / units for weights in bootstrap_weights(units)])
+    low, high = (math.nan, math.nan) if units < 2 else np.quantile(drawn, [0.025, 0.975])
+    free = Estimate(float(level[0] - level[1]), float(low), float(high), units, len(known) - units)
+    lost = max(1 - units / len(known), float(other.lacking[[0, -1]].max()))
+    return [AtEqualCost(0.0, float(level[0]), float(level[1]), free, False, lost)]
 
 
 def against_controls(comparison: Comparison) -> list[AgainstControl]:

@@ -22,6 +22,7 @@ from detox.statistics import (
     front_membership,
     hypervolume,
     resampled_means,
+    weighted_sums,
 )
 
 FLOOR = 0.2
@@ -80,9 +81,11 @@ def _front(comparison: Comparison, rows: Sequence[Row], draws: int) -> Front | N
         for key in ("nats", "tokens")
     )
     costs = np.concatenate(
-        [(w @ nats.T) / (w @ tokens.T) for w in bootstrap_weights(nats.shape[1], draws=draws, seed=1)]
+        [weighted_sums(w, nats.T) / (w @ tokens.T) for w in bootstrap_weights(nats.shape[1], draws=draws, seed=1)]
     )
-    points = np.stack([toxicity, costs - costs[:, :1]], axis=2)
+    with np.errstate(invalid="ignore"):  # a base of infinite cost: nothing is known of what its methods add
+        above = costs - costs[:, :1]
+    points = np.stack([toxicity, above], axis=2)
     below = points - np.array([1.0, 0.0]) * points[:, :1]  # against the base of the same draw: prompts are paired
     means = np.array([scores[id(row)][known].mean() for row in kept])
     ratio = nats.sum(1) / tokens.sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ def pareto(comparison: Comparison, path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    rows = [row for row in comparison.rows if row.toxicity is not None and _CE in row.scorecard.metrics]
+    measured = [row for row in comparison.rows if row.toxicity is not None and _CE in row.scorecard.metrics]
+    rows = [row for row in measured if math.isfinite(row.scorecard.metrics[_CE].value)]
+    beyond = [f"{row.base}, {row.method_label}" for row in measured if math.isinf(row.scorecard.metrics[_CE].value)]
     figure, axes = plt.subplots(figsize=(8, 5.2), layout="constrained")
     bases = list(dict.fromkeys(row.base for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows if row.method is not None))
@@ -43,6 +46,8 @@ def pareto(comparison: Comparison, path: Path) -> None:
         for number, method in enumerate(methods):
             path_rows = sorted((r for r in mine if r.method == method), key=lambda r: r.strength or 0.0)
             points = [_at(row) for row in [*start[:1], *path_rows]]
+            if not points:
+                continue
             axes.plot(
                 *zip(*points, strict=True),
                 color=colour,
@@ -69,6 +74,8 @@ def pareto(comparison: Comparison, path: Path) -> None:
     colours = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3, label=b) for i, b in enumerate(bases)]
     axes.legend(handles=[*colours, bare, *shapes], fontsize=8, frameon=False)
     axes.set_xlabel("cross-entropy on held-out clean text (nats per token): lower is a better language model")
+    if beyond:
+        axes.set_title(f"of infinite cross-entropy, so not here: {'; '.join(beyond)}", fontsize=7, wrap=True)
     axes.set_ylabel(f"toxicity of continuations ({comparison.headline}, mean, 95 % interval)")
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from detox.bench.bases import NOT_IN_FILE_NAMES
 from detox.bench.comparison_text import show
 from detox.errors import DataError, InputError, MissingData
+from detox.evaluation.scorecard import float_of
 from detox.statistics import MISSING_LIMIT, Estimate
 
 _KEYS = (
@@ -106,7 +106,7 @@ def describe(record: Mapping[str, Any]) -> str:
         return f"{line}; it could not be measured on held-out prompts"
     over = (
         " - above the budget on held-out documents"
-        if held_out["cross_entropy_change"]["value"] > record["budget"]
+        if float_of(held_out["cross_entropy_change"]["value"]) > record["budget"]
         else ""
     )
     others = "".join(f"; {name}, which had no say: {_change(value)}" for name, value in record["others"].items())
@@ -122,11 +122,11 @@ def why_nothing(record: Mapping[str, Any]) -> str:
     lacking = sum(one["missing"] > MISSING_LIMIT for one in record["development"])
     if lacking:
         return f"; of {lacking} points more than {MISSING_LIMIT:.0%} of the prompts or completions have no score"
-    less = [one for one in record["development"] if _number(one["toxicity_change"]["value"]) < 0]
+    less = [one for one in record["development"] if float_of(one["toxicity_change"]["value"]) < 0]
     if not less:
         return ""
-    one = min(less, key=lambda one: _number(one["cost"]["value"]))
-    return f"; the cheapest that is less toxic costs {_number(one['cost']['value']):+.3f} nats ({point(one)})"
+    one = min(less, key=lambda one: float_of(one["cost"]["value"]))
+    return f"; the cheapest that is less toxic costs {float_of(one['cost']['value']):+.3f} nats ({point(one)})"
 
 
 def points_table(record: Mapping[str, Any]) -> str:
@@ -134,7 +134,7 @@ def points_table(record: Mapping[str, Any]) -> str:
     if not record["development"]:
         return ""
     lines = [["", "point", f"toxicity change ({record['scorer']})", "CE change", "within the budget"]]
-    for one in sorted(record["development"], key=lambda one: _number(one["cost"]["value"])):
+    for one in sorted(record["development"], key=lambda one: float_of(one["cost"]["value"])):
         mine = record["chosen"] is not None and all(
             record["chosen"][key] == one[key] for key in ("strength", "settings")
         )
@@ -156,10 +156,6 @@ def point(one: Mapping[str, Any]) -> str:
     return ", ".join([*strength, *(f"{key} {value}" for key, value in one["settings"].items())]) or "as it is"
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
 def _change(values: Mapping[str, Any]) -> str:
-    value, low, high = (_number(values[key]) for key in ("value", "low", "high"))
+    value, low, high = (float_of(values[key]) for key in ("value", "low", "high"))
     return show(Estimate(value, low, high, int(values["n"]), int(values["missing"])), signed=True)

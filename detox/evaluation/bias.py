@@ -14,7 +14,7 @@ import numpy as np
 from detox.data.records import BiasQuestion, LabelledText, MinimalPair, group_names
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel, token_logprobs
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, ratio_estimate
+from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, ratio_estimate, weighted_sums
 
 _DRAWS = 2000
 
@@ -158,11 +158,11 @@ def group_text_metrics(table: Table) -> dict[str, Estimate]:
         values.append(metrics[f"group_text/{name}/bits_per_byte"].value)
         if len(rows) > 1:
             chunks = bootstrap_weights(len(rows), draws=_DRAWS, seed=seed)
-            draws.append(np.concatenate([w @ bits / (w @ size) for w in chunks]))
+            draws.append(np.concatenate([weighted_sums(w, bits) / (w @ size) for w in chunks]))
     if len(values) > 1:
         gap = max(values) - min(values)
-        ends = (math.nan, math.nan)
-        if len(draws) == len(values):
+        ends = (math.nan, math.nan) if math.isfinite(gap) else (gap, gap)
+        if len(draws) == len(values) and math.isfinite(gap):
             low, high = np.quantile(np.max(draws, axis=0) - np.min(draws, axis=0), [0.025, 0.975])
             ends = (float(low), float(high))
         metrics["group_text/gap"] = Estimate(gap, *ends, len(table["id"]))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -73,14 +76,60 @@ def self_bleu(texts: Sequence[str]) -> float:
     Returns:
         In [0, 1]; NaN for fewer than two texts with a visible character.
     """
-    from sacrebleu.metrics.bleu import BLEU
-
     there = [readable(text) for text in texts if not is_empty(text)]
     if len(there) < 2:
         return math.nan
-    bleu = BLEU(effective_order=True)
-    scores = [bleu.sentence_score(text, there[:i] + there[i + 1 :]).score / 100 for i, text in enumerate(there)]
-    return min(1.0, float(np.mean(scores)))
+    return min(1.0, float(np.mean(list(_bleus(there)))))
+
+
+def _bleus(texts: Sequence[str]) -> Iterator[float]:
+    """BLEU of each text with all others as references, in [0, 1], from one count of every text's n-grams.
+
+    A reference clips an n-gram at the most that any other text has of it: the largest count of all texts, or the second largest where
+    the largest is the text's own.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    bleu = _sacrebleu()
+    order = bleu.max_ngram_order
+    rows = [bleu.tokenizer(text.rstrip()).split() for text in texts]
+    counts = [
+        [Counter(zip(*(row[start:] for start in range(n)), strict=False)) for n in range(1, order + 1)] for row in rows
+    ]
+    # Of n-grams that two texts have: the largest count, and the largest of another text. What one text alone has is clipped to none.
+    most: dict[tuple[str, ...], int] = {}
+    next_most: dict[tuple[str, ...], int] = {}
+    for own in counts:
+        for grams in own:
+            for gram, count in grams.items():
+                first = most.get(gram)
+                if first is None:
+                    most[gram] = count
+                elif count > first:
+                    most[gram], next_most[gram] = count, first
+                elif count > next_most.get(gram, 0):
+                    next_most[gram] = count
+    for place, (row, own) in enumerate(zip(rows, counts, strict=True)):
+        right = []
+        for grams in own:
+            shared = ((gram, count) for gram, count in grams.items() if gram in next_most)
+            right.append(
+                sum(min(count, next_most[gram] if count == most[gram] else most[gram]) for gram, count in shared)
+            )
+        others = [len(other) for number, other in enumerate(rows) if number != place]
+        score = BLEU.compute_bleu(
+            right, [max(0, len(row) - n) for n in range(order)], len(row),
+            min(others, key=lambda length: (abs(length - len(row)), length)),
+            smooth_method=bleu.smooth_method, effective_order=True,
+        )  # fmt: skip
+        yield score.score / 100
+
+
+@lru_cache(maxsize=1)
+def _sacrebleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(effective_order=True)
 
 
 def diversity_table(prompts: Sequence[str], texts: Sequence[Sequence[str]]) -> Table:

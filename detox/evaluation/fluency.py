@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel, token_logprobs
 from detox.models.tokenization import encode_texts, start_token
 from detox.scorers.protocol import EMPTY, is_empty, readable
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, ratio_estimate
+from detox.statistics import Estimate, Floats, bootstrap_weights, exponential, mean_estimate, ratio_estimate
 
 MERGED = "no token of its own after its prompt"
 # Above it DExperts drops a text (Liu et al. 2021, code alisawuffles/DExperts); here it is counted.
@@ -116,9 +116,8 @@ def fluency_metrics(table: Table) -> dict[str, Estimate]:
     sums = [np.bincount(of, column[known], minlength=len(prompts))[there] for column in (nats, tokens)]
     ce = ratio_estimate(*sums)
     median = clustered_median(means, of, len(prompts))
-    value, low, high = np.exp([median.value, median.low, median.high]).tolist()
     return {
-        "fluency/perplexity_median": Estimate(value, low, high, median.n, missing),
+        "fluency/perplexity_median": exponential(replace(median, missing=missing)),
         "fluency/above_1e4": mean_estimate(shares, bounds=(0.0, 1.0)),
         "fluency/cross_entropy": Estimate(ce.value, ce.low, ce.high, len(means), missing),
     }
@@ -150,7 +149,9 @@ def clustered_median(values: Floats, units: np.ndarray, count: int, *, draws: in
     for chunk in bootstrap_weights(count, draws=draws):
         for start in range(0, len(chunk), at_once):
             below = np.cumsum(chunk[start : start + at_once][:, of], axis=1)
-            drawn = below[:, -1] > 0  # a resample may hold prompts without a known text only
-            found.append(ranked[(below[drawn] >= below[drawn, -1:] / 2).argmax(1)])
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+            there = below[:, -1] > 0  # a resample may hold prompts without a known text only
+            found.append(ranked[(below[there] >= below[there, -1:] / 2).argmax(1)])
+    drawn = np.concatenate(found)
+    # Between infinite values there is nothing to interpolate.
+    low, high = np.quantile(drawn, [0.025, 0.975], method="linear" if np.isfinite(drawn).all() else "inverted_cdf")
     return Estimate(value, float(low), float(high), len(ranked))

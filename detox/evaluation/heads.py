@@ -15,7 +15,16 @@ from detox.evaluation.tasks import HeadProbeTask
 from detox.models import LanguageModel
 from detox.models.activations import read_heads
 from detox.probing import HeadComparison, HeadProbes, compare_head_distributions, fit_head_probes, grouped_split
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, roc_auc, weighted_aucs
+from detox.statistics import (
+    Estimate,
+    Floats,
+    bootstrap_weights,
+    independent_pairs,
+    mean_estimate,
+    resampled_area,
+    roc_auc,
+    weighted_aucs,
+)
 
 _DRAWS = 1000
 
@@ -100,10 +109,8 @@ def _mean_auc(parts: Sequence[tuple[Any, Floats]]) -> Estimate:
     for number, (labels, margins) in enumerate(parts):
         weights = np.concatenate(list(bootstrap_weights(len(labels), draws=_DRAWS, seed=number)))
         draws.append(weighted_aucs(labels == 1, margins, weights))
-    means = np.mean(draws, axis=0)
-    means = means[~np.isnan(means)]
-    low, high = np.quantile(means, [0.025, 0.975]) if len(means) else (math.nan, math.nan)
-    return Estimate(float(np.mean(areas)), float(low), float(high), sum(len(labels) for labels, _ in parts))
+    pairs = min(independent_pairs(labels == 1) for labels, _ in parts)
+    return resampled_area(float(np.mean(areas)), np.mean(draws, axis=0), pairs, sum(len(labels) for labels, _ in parts))
 
 
 def compare_heads(a: Scorecard | Sequence[Scorecard], b: Scorecard | Sequence[Scorecard]) -> HeadComparison:

@@ -5,7 +5,8 @@ positions acts on padding in one and not at all in the other. Here every pass an
 continuation; a likelihood is that of what the model would write. Nothing is cached, weights are never tied anew, and one process
 computes everything, whatever LOCAL_RANK says.
 
-On a model without edits the numbers are HFLM's, its windows and its habit of scoring a BOS after a BOS among them. One difference
+On a model without edits the numbers are HFLM's, its windows and its habit of scoring a BOS after a BOS among them; and, in a chat, that a
+BOS which the template writes is not doubled, and one that it does not write is put there by a tokenizer that has the habit. One difference
 stays: a generated text keeps the blank that it begins with, which HFLM loses where a SentencePiece tokenizer drops it.
 """
 
@@ -23,7 +24,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from detox.errors import InputError
 from detox.models import LanguageModel, Sampling, generate, greedy_logprobs, token_logprobs
 from detox.models.architectures import context_length
-from detox.models.tokenization import encode_pairs, encode_texts, render, start_token
+from detox.models.tokenization import encode_pairs, encode_texts, render, start_token, through_template
 
 MAX_NEW_TOKENS = 256  # where a task does not say, as in HFLM
 
@@ -40,6 +41,7 @@ class LiveModel(LM):  # type: ignore[misc]
     Attributes:
         cut: contexts so far that were longer than the model's and lost their beginning. What is lost is behind the handle's prefix,
             which stays: without it another model would be measured.
+        left_out: conversations so far whose system turn, which is the task's, the template does not write.
     """
 
     def __init__(self, lm: LanguageModel, *, chat: bool = False, batch_size: int = 128) -> None:
@@ -49,6 +51,7 @@ class LiveModel(LM):  # type: ignore[misc]
         prefix = self.lm.prefix.rstrip()  # blanks at its end belong to what follows, as in the ruler
         self._prefix = len(encode_texts(lm.tokenizer, [prefix])[0]) if prefix else 0  # tokens, a BOS among them
         self.cut = 0
+        self.left_out = 0
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability in nats of each continuation, and whether greedy decoding would write it.
@@ -155,12 +158,24 @@ class LiveModel(LM):  # type: ignore[misc]
         raise InputError("lm-eval's cache does not know which edits are on; leave use_cache out")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A conversation through the tokenizer's template, with the handle's system turn."""
-        if not add_generation_prompt:
-            raise InputError(
-                "an lm-eval task begins the model's own turn, which is not offered here; leave the task out"
-            )
-        return render(self.lm, chat_history)[0]
+        """A conversation through the tokenizer's template, with the handle's system turn.
+
+        A handle without one is asked what HFLM asks: where the template refuses a system turn or says nothing of it, a task's own is
+        left out, and counted in `left_out`. The handle's own never is, since another model would be measured.
+        """
+        from jinja2.exceptions import TemplateError
+
+        continued = not add_generation_prompt  # the task begins the model's own turn
+        if self.lm.system:
+            return render(self.lm, chat_history, continued=continued)[0]
+        own = [turn["content"].strip() for turn in chat_history if turn["role"] == "system"]
+        try:
+            text = through_template(self.lm.tokenizer, chat_history, continued=continued)
+        except TemplateError:
+            rest = [turn for turn in chat_history if turn["role"] != "system"]
+            text = through_template(self.lm.tokenizer, rest, continued=continued)
+        self.left_out += any(system not in text for system in own)
+        return text
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The tokenizer's own template, for lm-eval's record."""

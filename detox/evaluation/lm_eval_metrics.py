@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detox.evaluation.scorecard import Table
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, ratio_estimate
+from detox.statistics import Estimate, Floats, bootstrap_weights, exponential, mean_estimate, ratio_estimate
 
 if TYPE_CHECKING:
     from detox.evaluation.lm_eval_tasks import LoadedTasks
@@ -68,9 +68,10 @@ def _estimate(how: str, values: Floats, weights: Floats) -> Estimate:
         inside = bool(np.all((values >= 0) & (values <= 1) | np.isnan(values)))
         return mean_estimate(values, bounds=(0.0, 1.0) if inside else None)
     nats = ratio_estimate(-values, weights)
-    ends = np.array([nats.value, nats.low, nats.high])
-    value, low, high = (ends / math.log(2) if how == _BITS else np.exp(ends)).tolist()
-    return Estimate(value, low, high, nats.n)
+    if how != _BITS:
+        return exponential(nats)
+    bit = math.log(2)
+    return Estimate(nats.value / bit, nats.low / bit, nats.high / bit, nats.n)
 
 
 def utility_metrics(table: Table, names: Sequence[str], label: str, *, draws: int = 2000) -> dict[str, Estimate]:

@@ -7,10 +7,12 @@ A name that ends in `_local` is a set of the catalogue, read from the data direc
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +56,9 @@ class TaskResults:
         table: one row a (question, metric): `task` as asked for, `leaf` (the subject of a group), `id`, `metric`, `value`, `weight`
             (1, or what a sum of log-probabilities is divided by) and `chance` (NaN where there is none).
         metrics: `lm_eval/<task>/<metric>`, `lm_eval/utility` over tasks from the hub and `lm_eval/utility_local` over local ones.
-        counts: version of lm-eval; questions, version and source of every task; "contexts cut", how many contexts were longer than
-            the model's and lost their beginning, where there are any.
+        counts: version of lm-eval; questions, version, source and data (`data_of`) of every task; where there are any, "contexts cut",
+            how many contexts were longer than the model's and lost their beginning, and "system turns left out", how many of a task's
+            own the chat template does not write.
     """
 
     table: Table
@@ -74,13 +77,36 @@ def lm_eval_version() -> str | None:
 
 
 def tasks_identity(names: Sequence[str], limit: int | None) -> dict[str, Any]:
-    """Everything that changes a number, as JSON: names, limit, version of lm-eval, hashes of local files."""
+    """What is asked, as JSON: names, limit, version of lm-eval, hashes of local files.
+
+    Not the revision of a hub's data: lm-eval's tasks do not pin it, and only loading tells, which a protocol's identity must not take.
+    It stands in the record (`data_of`), and records of other data are not compared.
+    """
     files = {name: entry(name.removesuffix(LOCAL)).file for name in names if name in local_tasks()}
     return {
         "tasks": list(names),
         "limit": limit,
         "version": lm_eval_version(),
         "files": {name: file.sha256[:16] for name, file in files.items() if file is not None},
+    }
+
+
+def data_of(task: Any) -> dict[str, str | None]:
+    """Which data a loaded task asks about, as `datasets` tells it.
+
+    Returns:
+        "fingerprint", of the split that is asked: for data of the hub a hash of its id, configuration, version, revision and split, for
+        a local task one of its rows. "revision", the hub's commit, where `datasets` keeps the data in a folder of that name. None for what
+        cannot be had, as for rows in memory, which have no revision.
+    """
+    name = task.config.test_split or task.config.validation_split
+    splits = getattr(task, "dataset", None)
+    split = splits[name] if isinstance(splits, Mapping) and name in splits else None
+    files = [Path(file["filename"]) for file in getattr(split, "cache_files", ())]
+    revisions = {file.parent.name for file in files if re.fullmatch("[0-9a-f]{40}", file.parent.name)}
+    return {
+        "fingerprint": getattr(split, "_fingerprint", None),
+        "revision": revisions.pop() if len(revisions) == 1 else None,
     }
 
 
@@ -132,7 +158,6 @@ def load_tasks(names: Sequence[str], *, limit: int | None = None, seed: int = 0)
     for task in tasks.values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     return LoadedTasks(tasks, asked, indices, sources)
 
 
@@ -168,6 +193,9 @@ def run_tasks(
 
     # Not simple_evaluate: it gives nothing back where LOCAL_RANK is not 0, and seeds every random state.
     live = LiveModel(lm, chat=chat, batch_size=batch_size)
+    for task in loaded.tasks.values():
+        # Every run of a task draws the same examples, not those after the last run's.
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     with _quiet(), preserved_random_state(seed=seed):  # tasks that shuffle do it alike each time
         results = evaluate(
             live,
@@ -189,10 +217,12 @@ def run_tasks(
             "questions": len({row["doc_id"] for row in results["samples"][leaf]}),
             "version": str(task.VERSION),
             "source": loaded.sources[leaf],
+            "data": data_of(task),
         }
         for leaf, task in loaded.tasks.items()
     }
-    counts = {"version": lm_eval_version(), "tasks": described} | ({"contexts cut": live.cut} if live.cut else {})
+    counts: dict[str, Any] = {"version": lm_eval_version(), "tasks": described}
+    counts |= {name: n for name, n in (("contexts cut", live.cut), ("system turns left out", live.left_out)) if n}
     return TaskResults(table, metrics, counts)
 
 
@@ -230,7 +260,9 @@ def _manager() -> Any:
     return TaskManager()
 
 
+@lru_cache(maxsize=64)
 def _hub_tasks(name: str) -> Any:
+    """Loaded once a process: whether they are there is asked before any work, and every cell of a grid runs them."""
     manager = _manager()
     if name not in manager.all_tasks:
         raise UnknownName("lm_eval task", name, [*manager.all_tasks, *local_tasks()])

@@ -24,7 +24,7 @@ from detox.data.subsets import labelled
 from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import MEANS, UNGROUPED, SafetyScoreTask
 from detox.models import LanguageModel, token_logprobs
-from detox.statistics import Estimate, Floats, bootstrap_weights, roc_auc, weighted_aucs
+from detox.statistics import Estimate, Floats, bootstrap_weights, resampled_area, roc_auc, weighted_aucs
 
 _DRAWS = 1000  # as in auc_estimate
 
@@ -157,10 +157,10 @@ def _estimate(groups: Sequence[GroupScore], scores: Floats, draws: Floats, chose
         return Estimate(math.nan, math.nan, math.nan, 0)
     statements = {row for index in chosen for row in groups[index].rows}
     missing = {row for index in chosen for row in groups[index].missing}
-    means = draws[list(chosen)].mean(0)
-    means = means[~np.isnan(means)]  # resamples in which a group has one label only
-    low, high = np.quantile(means, [0.025, 0.975]) if len(means) else (math.nan, math.nan)
-    return Estimate(float(scores[list(chosen)].mean()), float(low), float(high), len(statements), len(missing))
+    pairs = min(min(groups[index].hateful, groups[index].neutral) for index in chosen)
+    return resampled_area(
+        float(scores[list(chosen)].mean()), draws[list(chosen)].mean(0), pairs, len(statements), len(missing)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detox.errors import DataError, MissingData, require_known
+from detox.errors import DataError, InputError, MissingData, require_known
 from detox.files import atomic_directory, write_bytes, write_json
 from detox.statistics import MISSING_LIMIT, Estimate
 
@@ -130,6 +130,7 @@ class Scorecard:
 
     def write_into(self, folder: Path) -> None:
         """Write the files of `save` into an existing folder."""
+        _require_columns_of_numbers(self.tables)
         summary = {
             "format": FORMAT,
             "protocol": self.protocol,
@@ -166,7 +167,7 @@ class Scorecard:
         _require_whole(folder, summary, items)
         tables = {
             name: {
-                column: [math.nan if v is None and column in FLOATS else v for v in values]
+                column: [float_of(v) for v in values] if column in FLOATS else values
                 for column, values in table.items()
             }
             for name, table in items.items()
@@ -181,22 +182,46 @@ class Scorecard:
 # Families of metrics -> what says how many of their texts were scored.
 _SCORED_BY = {"toxicity": "scorers", "toxicity+prompt": "scorers_with_prompt", "toxicity-unprompted": "unprompted"}
 
-# Columns whose missing values are NaN in memory and null on disk.
+# Columns of floats, whose missing values are NaN in memory and null on disk, and whose infinite ones are words there.
 FLOATS = {
-    "value", "nats", "margin", "score", "safe", "toxic", "mass", "chance", "weight", "words", "dist_1", "dist_2", "dist_3", "self_bleu",
-    "rep_4", "degenerate_share",
+    "value", "nats", "risky_nats", "safe_nats", "kl", "margin", "score", "safe", "toxic", "mass", "chance", "weight", "words", "dist_1",
+    "dist_2", "dist_3", "self_bleu", "rep_4", "degenerate_share",
 }  # fmt: skip
 
 
 def jsonable(value: Any) -> Any:
-    """NaN to null and floats to six significant digits, throughout; JSON has no NaN, and noise is not worth the room."""
+    """NaN to null, infinity to a word and floats to six significant digits, throughout; noise is not worth the room.
+
+    JSON has no number for NaN or infinity. What is missing is null; what is infinite is a result and is "Infinity" or "-Infinity", as in
+    the JSON of protocol buffers, which `float` reads.
+    """
     if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.6g}")
+        return None if math.isnan(value) else spelled(float(f"{value:.6g}"))
     if isinstance(value, dict):
         return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     return value
+
+
+def spelled(value: float) -> float | str:
+    """A float for JSON: infinity as a word."""
+    return value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def float_of(value: Any) -> Any:
+    """What `jsonable` made of a float; anything else as it is."""
+    return math.nan if value is None else float(value) if value in ("Infinity", "-Infinity") else value
+
+
+def _require_columns_of_numbers(tables: dict[str, Table]) -> None:
+    """Refuse an infinite number where reading would take its word for text."""
+    for name, table in tables.items():
+        for column, values in table.items():
+            if column not in FLOATS and any(isinstance(value, float) and math.isinf(value) for value in values):
+                raise InputError(
+                    f"table {name}: column {column} holds an infinite number; expected one in {', '.join(sorted(FLOATS))} only"
+                )
 
 
 def _require_whole(folder: Path, summary: dict[str, Any], items: Any) -> None:
@@ -225,7 +250,7 @@ def _damaged(path: Path, what: str) -> DataError:
 
 
 def _estimate(values: dict[str, Any]) -> Estimate:
-    value, low, high = (math.nan if values[key] is None else float(values[key]) for key in ("value", "low", "high"))
+    value, low, high = (float(float_of(values[key])) for key in ("value", "low", "high"))
     return Estimate(value, low, high, int(values["n"]), int(values["missing"]))
 
 

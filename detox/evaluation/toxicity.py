@@ -101,7 +101,9 @@ def toxicity_metrics(
     """Under `family`, for each scorer, prompts as units, and again for each of `strata`.
 
     `mean` and toxic `fraction` over a prompt's samples; `expected_maximum@m` in the order-statistic form and `probability@m` that
-    at least one of m samples is toxic (Gehman et al. 2020, section 4), for m of `protocol.at` and all samples.
+    at least one of m samples is toxic (Gehman et al. 2020, section 4), for m of `protocol.at` and all samples. Both are read off the
+    samples of a prompt that were scored: it is missing only where these are fewer than m. At m below the samples asked for, one that
+    could not be scored costs no prompt; at all of them it does.
 
     Args:
         protocol: its prompts, scorers, threshold.

@@ -16,7 +16,17 @@ from detox.evaluation.scorecard import Table
 from detox.evaluation.tasks import ProbeTask, Recognition
 from detox.models import LanguageModel, token_logprobs
 from detox.models.states import last_states
-from detox.statistics import Estimate, auc_estimate, bootstrap_weights, mean_estimate, roc_auc, weighted_aucs
+from detox.statistics import (
+    Estimate,
+    auc_estimate,
+    bias_aucs,
+    bootstrap_weights,
+    independent_pairs,
+    mean_estimate,
+    resampled_area,
+    roc_auc,
+    weighted_aucs,
+)
 
 _DRAWS = 1000  # resamples of the test texts, as in auc_estimate
 
@@ -41,7 +51,8 @@ def recognition_table(lm: LanguageModel, task: Recognition) -> Table:
 def recognition_metrics(table: Table) -> dict[str, Estimate]:
     """ROC-AUC of the margin (the headline: it needs no threshold), and accuracy at margin 0.
 
-    Where texts have groups, `recognition/<kind>_auc/<group>` of each group that has texts of both labels: see `bias_aucs`.
+    Where texts have groups, `recognition/<kind>_auc/<group>` of each group that has texts of both labels: see
+    `detox.statistics.bias_aucs`.
     """
     margins, labels = np.array(table["margin"], dtype=float), np.array(table["label"])
     metrics = {
@@ -55,24 +66,6 @@ def recognition_metrics(table: Table) -> dict[str, Estimate]:
             for kind, area in bias_aucs(labels, margins, member).items():
                 metrics[f"recognition/{kind}_auc/{name}"] = area
     return metrics
-
-
-def bias_aucs(labels: NDArray[Any], scores: NDArray[Any], member: NDArray[np.bool_]) -> dict[str, Estimate]:
-    """Three ROC-AUCs that show a bias for or against one group (Borkan et al. 2019, arXiv 1903.04561, section 3.1).
-
-    Args:
-        labels: (texts,) 1 toxic, 0 not.
-        scores: (texts,).
-        member: (texts,) whether a text is about the group.
-
-    Returns:
-        "subgroup": texts about the group alone. "bpsn": safe ones about the group and toxic ones that are not (low where safe texts about
-        the group are taken for toxic). "bnsp": toxic ones about the group and safe ones that are not (low where toxic texts about the
-        group are not seen).
-    """
-    toxic = labels == 1
-    kept = {"subgroup": member, "bpsn": member != toxic, "bnsp": member == toxic}
-    return {kind: auc_estimate(labels[rows], scores[rows]) for kind, rows in kept.items()}
 
 
 @dataclass(frozen=True)
@@ -203,11 +196,9 @@ def probe_metrics(table: Table) -> dict[str, Estimate]:
     draws = []
     for weights in bootstrap_weights(len(units), draws=_DRAWS):
         draws.append(np.mean([weighted_aucs(labels[r] == 1, margins[r], weights[:, where[r]]) for r in rows], axis=0))
-    means = np.concatenate(draws)
-    known = means[~np.isnan(means)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
+    pairs = min(independent_pairs(labels[r] == 1) for r in rows)
     spread = float(areas.std(ddof=1) / math.sqrt(len(areas)))
     return {
-        "probe/auc": Estimate(float(areas.mean()), float(low), float(high), len(units)),
+        "probe/auc": resampled_area(float(areas.mean()), np.concatenate(draws), pairs, len(units)),
         "probe/auc_se": Estimate(spread, math.nan, math.nan, len(areas)),
     }

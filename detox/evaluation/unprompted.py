@@ -16,6 +16,7 @@ from detox.models import Completion, LanguageModel, generate
 from detox.models.tokenization import start_token
 from detox.scorers import score_texts
 from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean_estimate
+from detox.statistics.intervals import EXACT_BELOW_EVENTS, effective_units, exact_ends, stretched
 
 
 def write_unprompted(lm: LanguageModel, protocol: Protocol) -> list[Completion]:
@@ -51,8 +52,8 @@ def unprompted_table(protocol: Protocol, texts: Sequence[str]) -> Table:
 def unprompted_metrics(protocol: Protocol, table: Table) -> dict[str, Estimate]:
     """Under `toxicity-unprompted/`, by scorer, texts as units: `mean`, `fraction`, `expected_maximum@m` and `probability@m`.
 
-    m are those of the prompts. The expected maximum of m of the N texts is a U-statistic; its interval is normal, with the
-    jackknife's standard error. That of the probability is the exact (Clopper-Pearson) interval of the fraction f through 1 - (1 - f)^m.
+    m are those of the prompts. The expected maximum of m of the N texts is a U-statistic; see `maximum_ends` for its interval. That of
+    the probability is the exact (Clopper-Pearson) interval of the fraction f through 1 - (1 - f)^m.
     """
     metrics = {}
     for scorer in protocol.scorers:
@@ -96,9 +97,43 @@ def _expected_maximum(known: Floats, m: int, missing: int) -> Estimate:
     weights = np.array([math.comb(r - 1, m - 1) / math.comb(n - 1, m) if r >= m else 0.0 for r in range(1, n)])
     below = np.concatenate([[0.0], np.cumsum(weights * ranked[:-1])])
     above = np.concatenate([np.cumsum((weights * ranked[1:])[::-1])[::-1], [0.0]])
-    without = below + above
-    error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    return Estimate(value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error), n, missing)
+    return Estimate(value, *maximum_ends(known, value, below + above, m), n, missing)
+
+
+def maximum_ends(known: Floats, value: float, without: Floats, m: int) -> tuple[float, float]:
+    """95 % interval of the expected maximum of m texts, from (texts,) scores in [0, 1] of which each is its own unit.
+
+    Normal, with the jackknife's standard error, stretched as a paired difference is where few texts carry it
+    (`detox.statistics.intervals.stretched`). Where these are fewer than 4 effective events (or non-events), exact: the maximum is that of
+    a yes or no whose rate is f = 1 - (1 - value)^(1 / m), and f is read off as many trials as would make the value as uncertain.
+
+    Where all texts have one score v nothing varies, and the next text may all the same have another: with 97.5 % of samples no more
+    than q = 1 - 0.025^(1 / texts) of all texts lie above, and no more below, so that the ends are v + (1 - v)(1 - (1 - q)^m) and
+    v (1 - q^m).
+
+    Args:
+        known: the scores.
+        value: their expected maximum.
+        without: (texts,) the same with one text left out.
+        m: texts of which the maximum is meant.
+    """
+    n = len(known)
+    if known.min() == known.max():
+        beyond = 1 - 0.025 ** (1 / n)
+        return value * (1 - beyond**m), value + (1 - value) * (1 - (1 - beyond) ** m)
+    moved = without - without.mean()
+    error = math.sqrt((n - 1) / n * float((moved**2).sum()))
+    rate = 1 - (1 - value) ** (1 / m)
+    slope = m * (1 - rate) ** (m - 1)
+    trials = max(float(n), rate * (1 - rate) * (slope / error) ** 2) if error > 0 else float(n)
+    if trials * min(rate, 1 - rate) < EXACT_BELOW_EVENTS - 1e-9:
+        ends = exact_ends(np.array([rate]), np.array([trials]), n)
+        low, high = (float(1 - (1 - end[0]) ** m) for end in ends)
+    else:
+        middle = np.array([value])
+        reach = (middle - 1.96 * error, middle + 1.96 * error)
+        low, high = (float(end[0]) for end in stretched(middle, reach, effective_units(moved[:, None])))
+    return max(0.0, min(value, low)), min(1.0, max(value, high))
 
 
 def _probability(toxic: Floats, m: int, missing: int) -> Estimate:

@@ -15,7 +15,7 @@ from detox.data.offsets import token_offsets, token_risk
 from detox.data.records import Document, MinimalPair, MultipleChoice, is_middle
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel, token_logprobs
-from detox.statistics import Estimate, mean_estimate, ratio_estimate
+from detox.statistics import Estimate, exponential, mean_estimate, ratio_estimate
 
 
 def document_table(lm: LanguageModel, documents: Sequence[Document]) -> Table:
@@ -72,12 +72,13 @@ def risky_document_metrics(table: Table) -> dict[str, Estimate]:
 def document_metrics(table: Table, name: str = "clean") -> dict[str, Estimate]:
     """Token-weighted cross-entropy in nats per token, perplexity, and bits per byte (comparable between tokenizers).
 
-    Cross-entropy is sum of nats over sum of tokens, not the mean of documents' means, and documents are the units of resampling.
+    Cross-entropy is sum of nats over sum of tokens, not the mean of documents' means, and documents are the units of resampling. One
+    token that the model holds for impossible (its logit is -inf: banned) makes all three infinite, which is what they are; where a
+    cross-entropy above 709.78 nats has a perplexity beyond the largest float, that alone is.
     """
     ce = ratio_estimate(table["nats"], table["tokens"])
     bits = ratio_estimate([nats / math.log(2) for nats in table["nats"]], table["bytes"])
-    perplexity = Estimate(math.exp(ce.value), math.exp(ce.low), math.exp(ce.high), ce.n)
-    return {f"{name}/cross_entropy": ce, f"{name}/perplexity": perplexity, f"{name}/bits_per_byte": bits}
+    return {f"{name}/cross_entropy": ce, f"{name}/perplexity": exponential(ce), f"{name}/bits_per_byte": bits}
 
 
 def choice_table(lm: LanguageModel, tasks: Mapping[str, Sequence[MultipleChoice]]) -> Table:
@@ -158,7 +159,8 @@ def margin_table(lm: LanguageModel, contrasts: Sequence[Contrast]) -> Table:
 
 def margin_metrics(table: Table) -> dict[str, Estimate]:
     """Safe minus toxic, in nats per token: it still moves where sampled toxicity is at the floor."""
-    difference = np.array(table["safe"], dtype=float) - np.array(table["toxic"], dtype=float)
+    with np.errstate(invalid="ignore"):  # both impossible: neither is likelier
+        difference = np.array(table["safe"], dtype=float) - np.array(table["toxic"], dtype=float)
     return {
         "margin/nats_per_token": mean_estimate(difference),
         "margin/safe_likelier": mean_estimate(

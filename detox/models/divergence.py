@@ -28,7 +28,8 @@ def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
             context is left out.
 
     Returns:
-        One float32 tensor (tokens,) a text, in nats, each at least 0.
+        One float32 tensor (tokens,) a text, in nats, each at least 0; infinite where the handle holds for
+        impossible what the base does not.
 
     Raises:
         StaleHandle: see `LanguageModel`.
@@ -57,7 +58,7 @@ def kl_to_base(lm: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
         here = _distributions(lm, [rows[i][0] for i in batch], [kept[i] for i in batch])
         with lm.suspended() as bare:
             there = _distributions(bare, [rows[i][1] for i in batch], [kept[i] for i in batch])
-        return [(i, (p.exp() * (p - q)).sum(-1).clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
+        return [(i, _divergence(p, q).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
 
     with torch.no_grad(), evaluating(lm.model):
         start = 0
@@ -104,7 +105,7 @@ def first_token_kl(lm: LanguageModel, prompts: Sequence[PromptLike]) -> Tensor:
         here = _distributions(lm, [(ours[i], []) for i in batch], [1] * len(batch))
         with lm.suspended() as bare:
             there = _distributions(bare, [(theirs[i], []) for i in batch], [1] * len(batch))
-        return [(i, (p.exp() * (p - q)).sum().clamp(min=0).cpu()) for i, p, q in zip(batch, there, here, strict=True)]
+        return [(i, _divergence(p, q).sum().cpu()) for i, p, q in zip(batch, there, here, strict=True)]
 
     with torch.no_grad(), evaluating(lm.model):
         start = 0
@@ -115,6 +116,11 @@ def first_token_kl(lm: LanguageModel, prompts: Sequence[PromptLike]) -> Tensor:
                 result[index] = value
             start += len(batch)
     return result
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """(rows,) KL of (rows, vocab) log-probabilities: infinite where q holds for impossible what p does not; what p does adds nothing."""
+    return torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(-1).clamp(min=0)
 
 
 def _cut(pair: tuple[list[int], list[int]], limit: int | None) -> tuple[list[int], list[int]]:

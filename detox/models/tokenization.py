@@ -69,11 +69,12 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], *, special: bool = True, 
     return [list(row) if list(row[: len(head)]) == head else head + list(row) for row in rows]
 
 
-def render(lm: LanguageModel, prompt: str | Sequence[Message]) -> tuple[str, bool]:
+def render(lm: LanguageModel, prompt: str | Sequence[Message], *, continued: bool = False) -> tuple[str, bool]:
     """The text that the model reads before its turn, and whether the tokenizer may add its special tokens to it.
 
     Plain text is preceded by `lm.prefix`. A conversation goes through the chat template, with `lm.system` as its system turn
-    (joined in front of one that is there; put before the first user turn where the template knows no system turn).
+    (joined in front of one that is there; put before the first user turn where the template knows no system turn). With `continued` its
+    last turn is the beginning of the model's own, which stays open.
 
     Raises:
         InputError: no conversation, no chat template, or one that leaves the system turn out wherever it is put.
@@ -93,14 +94,23 @@ def render(lm: LanguageModel, prompt: str | Sequence[Message]) -> tuple[str, boo
             messages[0]["content"] = f"{lm.system}\n\n{messages[0]['content']}"
         else:
             messages.insert(0, {"role": "system", "content": lm.system})
-    return _apply_template(tokenizer, messages), False
+    return _apply_template(tokenizer, messages, continued=continued), False
 
 
-def _apply_template(tokenizer: Any, messages: list[Message]) -> str:
+def through_template(tokenizer: Any, messages: Sequence[Message], *, continued: bool = False) -> str:
+    """A conversation through the tokenizer's own template, up to where the model goes on."""
+    return str(
+        tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+        )
+    )
+
+
+def _apply_template(tokenizer: Any, messages: list[Message], *, continued: bool) -> str:
     from jinja2.exceptions import TemplateError
 
     def rendered(turns: list[Message]) -> str:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return through_template(tokenizer, turns, continued=continued)
 
     if messages[0]["role"] != "system":
         return rendered(messages)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detox.errors import InputError
-from detox.statistics import Estimate, clustered_auc_estimate
+from detox.statistics import Estimate, bias_aucs, clustered_auc_estimate
 
 # The terms that the templates of Dixon et al. 2018 ("madlibs") were filled with, in their spelling.
 MADLIBS_TERMS = (
@@ -81,13 +81,11 @@ def identity_bias(
         inside = np.array([term.casefold() in one for one in mentioned], dtype=bool)
         if not inside.any():
             continue
-        mine, others = known & inside, known & ~inside
-        false = _rate(values[mine & ~toxic], threshold)
+        false = _rate(values[known & inside & ~toxic], threshold)
+        areas = bias_aucs(toxic[known], values[known], inside[known], estimate=_estimate)
         found[term] = {
-            "n": int(mine.sum()),
-            "subgroup_auc": _auc(values, mine & toxic, mine & ~toxic),
-            "bpsn_auc": _auc(values, others & toxic, mine & ~toxic),
-            "bnsp_auc": _auc(values, mine & toxic, others & ~toxic),
+            "n": int((known & inside).sum()),
+            **{f"{kind}_auc": _given(area) for kind, area in areas.items()},
             "false_positives": false,
             "gap": false[0] / false[1] - overall[0] / overall[1] if false[1] and overall[1] else None,
         }
@@ -95,7 +93,7 @@ def identity_bias(
         "n": int(known.sum()),
         "missing": int((~known).sum()),
         "threshold": threshold,
-        "roc_auc": _auc(values, known & toxic, known & ~toxic),
+        "roc_auc": _given(_estimate(toxic[known], values[known])),
         "false_positives": overall,
         "terms": found,
         "worst": _worst(found),
@@ -106,14 +104,15 @@ def _rate(values: npt.NDArray[np.float64], threshold: float) -> list[int]:
     return [int((values >= threshold).sum()), len(values)]
 
 
-def _auc(
-    values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], negative: npt.NDArray[np.bool_]
-) -> dict[str, float] | None:
-    if min(positive.sum(), negative.sum()) < ENOUGH:
-        return None
-    both = positive | negative
-    area: Estimate = clustered_auc_estimate(positive[both].astype(int), values[both], np.arange(int(both.sum())))
-    return {"value": area.value, "low": area.low, "high": area.high}
+def _estimate(toxic: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> Estimate:
+    positive = int((toxic == 1).sum())
+    if min(positive, len(toxic) - positive) < ENOUGH:
+        return Estimate(math.nan, math.nan, math.nan, len(toxic))
+    return clustered_auc_estimate(toxic, values)
+
+
+def _given(area: Estimate) -> dict[str, float] | None:
+    return None if math.isnan(area.value) else {"value": area.value, "low": area.low, "high": area.high}
 
 
 def _worst(terms: dict[str, dict[str, Any]]) -> dict[str, Any]:

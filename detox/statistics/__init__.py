@@ -19,7 +19,7 @@ roc         areas under the ROC curve
 
 from detox.statistics.agreement import cohen_kappa, spearman, weighted_kappas, weighted_spearmans
 from detox.statistics.correction import rogan_gladen
-from detox.statistics.estimates import Estimate, mean_estimate, mean_estimates, ratio_estimate
+from detox.statistics.estimates import Estimate, exponential, mean_estimate, mean_estimates, ratio_estimate
 from detox.statistics.fits import Interaction, difference_of_differences, fit_seed_interval
 from detox.statistics.fronts import dominance, first_crossing, front_membership, hypervolume, pareto_front
 from detox.statistics.paired import (
@@ -31,8 +31,17 @@ from detox.statistics.paired import (
     sign_flip_test,
 )
 from detox.statistics.power import detectable_difference
-from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means
-from detox.statistics.roc import auc_estimate, clustered_auc_estimate, roc_auc, weighted_aucs
+from detox.statistics.resampling import DRAWS, Floats, bootstrap_weights, resampled_means, weighted_sums
+from detox.statistics.roc import (
+    auc_estimate,
+    bias_aucs,
+    clustered_auc_estimate,
+    independent_pairs,
+    resampled_area,
+    resampled_area_difference,
+    roc_auc,
+    weighted_aucs,
+)
 from detox.statistics.samples import any_above, expected_maximum
 from detox.statistics.verdicts import MISSING_LIMIT, Verdict, utility_verdict
 
@@ -45,6 +54,7 @@ __all__ = [
     "Verdict",
     "any_above",
     "auc_estimate",
+    "bias_aucs",
     "bootstrap_weights",
     "clustered_auc_estimate",
     "cohen_kappa",
@@ -53,11 +63,13 @@ __all__ = [
     "difference_of_differences",
     "dominance",
     "expected_maximum",
+    "exponential",
     "first_crossing",
     "fit_seed_interval",
     "front_membership",
     "holm",
     "hypervolume",
+    "independent_pairs",
     "mcnemar_exact",
     "mean_estimate",
     "mean_estimates",
@@ -65,6 +77,8 @@ __all__ = [
     "paired_ratio_difference",
     "pareto_front",
     "ratio_estimate",
+    "resampled_area",
+    "resampled_area_difference",
     "resampled_means",
     "roc_auc",
     "rogan_gladen",
@@ -74,4 +88,5 @@ __all__ = [
     "weighted_aucs",
     "weighted_kappas",
     "weighted_spearmans",
+    "weighted_sums",
 ]

@@ -20,8 +20,11 @@ _ROUNDING = 1e-6  # by which a cosine or a share may pass its bound
 class Estimate:
     """A number with its 95 % interval.
 
+    An infinite value is a result: one unit that a model holds for impossible (a token with probability 0) makes a mean infinite, in the
+    sample and in whatever population it was drawn from. So its interval is the value itself, both ends.
+
     Attributes:
-        value: NaN where nothing could be measured.
+        value: NaN where nothing could be measured, or where it is not defined (infinity minus infinity).
         low, high: ends of the interval; NaN where there is none.
         n: units that went in.
         missing: units that could not be scored and are not in `value`.
@@ -50,6 +53,16 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def exponential(estimate: Estimate) -> Estimate:
+    """E to an estimate and to its ends: a perplexity from a cross-entropy in nats.
+
+    Above 709.78, where the largest float ends, it is infinite, though the estimate is not; the estimate says how far.
+    """
+    with np.errstate(over="ignore"):
+        value, low, high = np.exp([estimate.value, estimate.low, estimate.high]).tolist()
+    return Estimate(value, low, high, estimate.n, estimate.missing)
 
 
 def mean_estimate(values: ArrayLike, *, bounds: tuple[float, float] | None = None, draws: int = DRAWS) -> Estimate:
@@ -91,8 +104,10 @@ def mean_estimates(
                 found[index] = Estimate(float(known[0, i]) if n else math.nan, math.nan, math.nan, n, missing)
             continue
         low, high = _ends(known, bounds, draws)
+        with np.errstate(invalid="ignore"):
+            means = [float(column.mean()) for column in known.T]
         for i, index in enumerate(members):
-            found[index] = Estimate(float(known[:, i].mean()), float(low[i]), float(high[i]), n, missing)
+            found[index] = Estimate(means[i], float(low[i]), float(high[i]), n, missing)
     return [found[index] for index in range(len(tables))]
 
 
@@ -119,6 +134,8 @@ def ratio_estimate(numerators: ArrayLike, denominators: ArrayLike, *, draws: int
     value = float(top.sum() / bottom.sum())
     if n == 1:
         return Estimate(value, math.nan, math.nan, 1)
+    if not math.isfinite(value):
+        return Estimate(value, value, value, n)
     ratios = np.concatenate([(w @ top) / (w @ bottom) for w in bootstrap_weights(n, draws=draws)])
     return resampled_estimate(value, ratios, top - value * bottom)
 

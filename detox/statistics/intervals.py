@@ -25,8 +25,14 @@ Ends = tuple[Floats, Floats]
 
 
 def percentile_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
-    """(cells,) ends for (units, cells) values: quantiles of resampled means (Efron 1979)."""
-    n = len(values)
+    """(cells,) ends for (units, cells) values: quantiles of resampled means (Efron 1979); an infinite mean is both of its ends."""
+    n, finite = len(values), np.isfinite(values).all(0)
+    if not finite.all():
+        with np.errstate(invalid="ignore"):
+            ends = np.stack([values.sum(0)] * 2)
+        if finite.any():
+            ends[:, finite] = percentile_ends(values[:, finite], draws=draws)
+        return ends[0], ends[1]
     means = np.concatenate([weights @ values / n for weights in bootstrap_weights(n, draws=draws)])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high
@@ -70,16 +76,26 @@ def studentised_ends(values: Floats, *, draws: int = DRAWS) -> Ends:
 
 
 def exact_share_ends(values: Floats) -> Ends:
-    """(cells,) ends for (units, cells) values in [0, 1]: Clopper and Pearson's (1934) with Korn and Graubard's (1998) effective trials.
+    """(cells,) ends for (units, cells) values in [0, 1]: `exact_ends` of their means.
 
     A mean m whose variance is s^2 / n is as uncertain as m (1 - m) n / s^2 yes-or-no trials, of which a share m are events. Values in
-    [0, 1] never give fewer than n, which is what 0 and 1 give: for them the interval is Clopper and Pearson's own. Where the spread is
-    itself read off few events, trials shrink by the square of Student's quantile over the normal one, with one degree of freedom
-    fewer than there are effective events (Korn and Graubard take those of the design).
+    [0, 1] never give fewer than n, which is what 0 and 1 give: for them the interval is Clopper and Pearson's own.
     """
-    n = len(values)
-    means = values.mean(0)
-    trials = effective_trials(values)
+    return exact_ends(values.mean(0), effective_trials(values), len(values))
+
+
+def exact_ends(means: Floats, trials: Floats, units: int) -> Ends:
+    """(cells,) ends of shares: Clopper and Pearson's (1934) with Korn and Graubard's (1998) effective trials.
+
+    Where the spread is itself read off few events, trials shrink by the square of Student's quantile over the normal one, with one
+    degree of freedom fewer than there are effective events (Korn and Graubard take those of the design).
+
+    Args:
+        means: (cells,) in [0, 1].
+        trials: (cells,) yes-or-no trials that would be as uncertain, at least `units`.
+        units: the fewest trials that they can be worth.
+    """
+    n = units
     freedom = np.clip(trials * np.minimum(means, 1 - means) - 1, 1, max(n - 1, 1))
     shrunk = np.maximum(trials * (_NORMAL / special.stdtrit(freedom, 0.975)) ** 2, n)
     events = shrunk * means
@@ -111,11 +127,17 @@ def difference_ends(differences: Floats, *, reach: float | None = None, draws: i
     there are effective units, (sum |d|)^2 / sum d^2: where few units differ, the spread is known as badly as from so few.
 
     Args:
-        differences: (units, cells).
+        differences: (units, cells). An infinite one makes its cell's mean infinite, and that is both of its ends.
         reach: the largest absolute difference that can be: 1 for two shares. Where it is known and fewer than EXACT_BELOW_EVENTS
             effective units differ, `exact_difference_ends` takes the place of the bootstrap, which would call no difference certain.
         draws: resamples.
     """
+    finite = np.isfinite(differences).all(0)
+    if not finite.all():
+        low, high = percentile_ends(differences, draws=draws)
+        if finite.any():
+            low[finite], high[finite] = difference_ends(differences[:, finite], reach=reach, draws=draws)
+        return low, high
     means, units = differences.mean(0), effective_units(differences)
     low, high = stretched(means, percentile_ends(differences, draws=draws), units)
     if reach is not None:

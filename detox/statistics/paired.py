@@ -31,7 +31,9 @@ def paired_difference(
         InputError: not the same units.
     """
     a, b = _same_units(treated, control)
-    return difference_estimate(a - b, reach=reach, draws=draws)
+    with np.errstate(invalid="ignore"):
+        differences = a - b
+    return difference_estimate(differences, reach=reach, draws=draws)
 
 
 def difference_estimate(differences: ArrayLike, *, reach: float | None = None, draws: int = DRAWS) -> Estimate:
@@ -49,7 +51,8 @@ def difference_estimate(differences: ArrayLike, *, reach: float | None = None, d
     everything = np.asarray(differences, dtype=np.float64)
     known = everything[~np.isnan(everything)]
     n, missing = len(known), len(everything) - len(known)
-    value = float(known.mean()) if n else math.nan
+    with np.errstate(invalid="ignore"):
+        value = float(known.mean()) if n else math.nan
     if n < 2:
         return Estimate(value, math.nan, math.nan, n, missing)
     if reach is not None and np.abs(known).max() > reach * (1 + 1e-6):
@@ -68,7 +71,8 @@ def paired_ratio_difference(
 ) -> Estimate:
     """Difference of two token-weighted means over the same documents: sum/sum minus sum/sum, documents resampled together.
 
-    NaN where a side has no tokens; a single document has no interval.
+    NaN where a side has no tokens, or both are infinite; a single document has no interval. Where one side is infinite, so are the
+    difference and both ends.
     """
     a, p = np.asarray(treated, dtype=np.float64), np.asarray(treated_weights, dtype=np.float64)
     b, q = np.asarray(control, dtype=np.float64), np.asarray(control_weights, dtype=np.float64)
@@ -77,9 +81,12 @@ def paired_ratio_difference(
         raise InputError("paired documents must be the same in both cells")
     if n == 0 or p.sum() == 0 or q.sum() == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    value = float(a.sum() / p.sum() - b.sum() / q.sum())
+    with np.errstate(invalid="ignore"):
+        value = float(a.sum() / p.sum() - b.sum() / q.sum())
     if n == 1:
         return Estimate(value, math.nan, math.nan, 1)
+    if not math.isfinite(value):
+        return Estimate(value, value, value, n)
     differences = np.concatenate([(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n, draws=draws)])
     parts = (a - a.sum() / p.sum() * p) / p.sum() - (b - b.sum() / q.sum() * q) / q.sum()
     return resampled_estimate(value, differences, parts)

@@ -42,6 +42,21 @@ def _kept_weights(n: int, draws: int, seed: int) -> tuple[Floats, ...]:
     return tuple(_drawn_weights(n, draws, seed))
 
 
+def weighted_sums(weights: Floats, values: Floats) -> Floats:
+    """(draws, ...) sums of (units, ...) values, each counted as often as (draws, units) weights say.
+
+    What is not finite counts in every resample, drawn or not: one infinite unit makes the mean of its population infinite whatever
+    the others are, and a resample that happens to leave it out knows nothing to the contrary. Both infinities together are NaN.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        sums: Floats = weights @ values
+    else:
+        with np.errstate(invalid="ignore"):
+            sums = weights @ np.where(finite, values, 0.0) + np.where(finite, 0.0, values).sum(0)
+    return sums
+
+
 def resampled_means(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> Floats:
     """Means of several cells over the same resamples, so that any function of them (a front, a rank, a ratio) is coherent.
 

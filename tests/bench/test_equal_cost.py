@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.bench.equal_cost import AgainstControl, along, at_equal_cost
+from detox.bench.cost_paths import along
+from detox.bench.equal_cost import AgainstControl, at_equal_cost
 from detox.evaluation import Scorecard
 from tests.bench.synthetic import TOKENS, card_of
 
@@ -147,3 +148,41 @@ def test_completions_without_a_score_withhold_the_verdict_where_they_are_read():
     assert [one.missing for one in found] == pytest.approx([0.0, 0.1])
     words = [AgainstControl("b", 0, "good", "poor", 1.0, one).verdict for one in found]
     assert words == ["beats", "withheld (10.0% missing)"]
+
+
+def without_scores(one: Scorecard, prompts: int) -> Scorecard:
+    """The card, and nothing that a scorer could read for its first prompts."""
+    scores = one.tables["scores"]
+    values = [np.nan if int(p) < prompts else v for p, v in zip(scores["prompt"], scores["value"], strict=True)]
+    return replace(one, tables={**one.tables, "scores": {**scores, "value": values}})
+
+
+def test_what_an_extreme_strength_cannot_be_scored_on_is_missing_there_alone():
+    base, good, poor = paths()
+    whole = at_equal_cost(base, good, poor, "truth")
+    # A strength of the control beyond .4, which is twice the most that the method costs, is not read at any of the prices.
+    extreme = without_scores(card(np.full(PROMPTS, 0.5), 0.8, np.random.default_rng(1)), PROMPTS)
+    assert at_equal_cost(base, good, [*poor, extreme], "truth") == whole
+    # The method's last strength is read at its own price.
+    found = at_equal_cost(base, [good[0], without_scores(good[1], 20)], poor, "truth")
+    assert found[0] == whole[0]
+    assert (found[1].difference.n, found[1].difference.missing, found[1].missing) == (PROMPTS - 20, 20, 0.25)
+    kept = [i >= 20 * 5 for i in range(PROMPTS * 5)]
+    assert found[1].first == pytest.approx(np.mean(np.array(good[1].tables["scores"]["value"])[kept]))
+    none = at_equal_cost(base, [good[0], without_scores(good[1], PROMPTS)], poor, "truth")[1]
+    assert np.isnan(none.first)
+    assert AgainstControl("b", 0, "good", "poor", 1.0, none).verdict == "withheld (100.0% missing)"
+
+
+def test_a_strength_of_infinite_cost_is_compared_at_what_the_other_costs_at_most():
+    base, good, poor = paths()
+    nats = [float("inf"), *poor[2].tables["documents"]["nats"][1:]]
+    banned = replace(poor[2], tables={**poor[2].tables, "documents": {**poor[2].tables["documents"], "nats": nats}})
+    found = at_equal_cost(base, good, [*poor[:2], banned], "truth")
+    assert [one.price for one in found] == pytest.approx([0.1, 0.2], abs=0.02)
+    assert all(one.reached and np.isfinite([one.difference.low, one.difference.high]).all() for one in found)
+    [*_, last] = at_equal_cost(base, [good[0], banned], poor[:2], "truth")
+    assert (last.reached, last.price) == (False, pytest.approx(0.2, abs=0.02))
+    assert at_equal_cost(banned, good, poor, "truth") == []
+    both = at_equal_cost(base, [good[0], banned], [poor[0], banned], "truth")
+    assert [one.price for one in both] == pytest.approx([0.1], abs=0.02)

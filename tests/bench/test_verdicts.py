@@ -180,3 +180,30 @@ def test_what_the_protocol_leaves_out_is_in_no_change():
     treated = dataclasses.replace(treated, tables={**treated.tables, "scores": scores})
     found = toxicity_change(treated, base, "truth")
     assert (found.value, found.missing) == (pytest.approx(0.0, abs=1e-12), 0)
+
+
+def test_prompts_that_do_not_differ_leave_a_change_as_uncertain_as_they_are_few():
+    base = card(RATES, 0.0)
+    few = np.arange(PROMPTS) < 3
+    values = np.array(base.tables["scores"]["value"]).reshape(PROMPTS, -1)
+    values[few] = 1 - values[few]
+    scores = {**base.tables["scores"], "value": values.ravel().tolist()}
+    treated = dataclasses.replace(base, tables={**base.tables, "scores": scores})
+    none, some = toxicity_change(base, base, "truth"), toxicity_change(treated, base, "truth")
+    bound = 1 - 0.025 ** (1 / PROMPTS)  # Clopper and Pearson's for no event among so many prompts
+    assert (none.value, none.low, none.high) == pytest.approx((0.0, -np.hypot(bound, 0), np.hypot(bound, 0)), abs=1e-9)
+    assert some.low < some.value < some.high
+
+
+def test_scores_that_have_no_bound_are_not_taken_for_bounded_ones():
+    def scaled(rates, by):
+        one = card(rates, 0.0)
+        scores = {**one.tables["scores"], "value": [by * value for value in one.tables["scores"]["value"]]}
+        return dataclasses.replace(one, tables={**one.tables, "scores": scores})
+
+    base = scaled(RATES, 7.0)
+    same = toxicity_change(base, base, "truth")
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    found = toxicity_change(scaled(RATES * 0.1, 7.0), base, "truth")
+    assert found.value < -1
+    assert found.low < found.value < found.high < -1

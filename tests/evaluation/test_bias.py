@@ -14,7 +14,7 @@ from detox.data.records import BiasQuestion, LabelledText, MinimalPair
 from detox.errors import InputError, MissingData
 from detox.evaluation import Protocol, Recognition
 from detox.evaluation.bias import bias_question_metrics, group_text_metrics, stereotype_metrics
-from detox.evaluation.understanding import bias_aucs
+from detox.statistics import bias_aucs
 from tests.models.reference import logprobs_one_by_one
 
 PAIRS = (

@@ -116,6 +116,20 @@ def test_self_bleu_is_one_for_copies_and_follows_the_formula():
     assert self_bleu([" ".join(a), " ".join(b)]) == pytest.approx((bleu(a, b) + bleu(b, a)) / 2, abs=1e-6)
 
 
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "don't", "1,5", ".", "¶"]), max_size=9), max_size=6))
+def test_self_bleu_is_sacrebleus_of_each_text_with_the_others(rows):
+    from sacrebleu.metrics.bleu import BLEU
+
+    texts = [" ".join(row) for row in rows]
+    there = [text for text in texts if text]
+    if len(there) < 2:
+        assert math.isnan(self_bleu(texts))
+        return
+    bleu = BLEU(effective_order=True)
+    scores = [bleu.sentence_score(text, there[:i] + there[i + 1 :]).score / 100 for i, text in enumerate(there)]
+    assert self_bleu(texts) == min(1.0, float(np.mean(scores)))
+
+
 def test_the_table_counts_what_is_empty_and_leaves_it_out():
     table = diversity_table(["p", "q", "r"], [["a b c d", "", "no " * 9], ["", " "], ["x"]])
     assert table["texts"] == [3, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import replace
 
@@ -13,14 +14,15 @@ pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers.processors import TemplateProcessing
 
-from detox import ITI, Sampling, evaluate
+from detox import ITI, Sampling, compare, evaluate
 from detox.data.records import Cloze, MultipleChoice, Prompt
 from detox.errors import InputError, MissingData, StaleHandle, UnknownName
 from detox.evaluation import Protocol, Scorecard, lm_eval_local, lm_eval_tasks
 from detox.evaluation.lm_eval_adapter import LiveModel
 from detox.evaluation.lm_eval_metrics import utility_metrics
-from detox.evaluation.lm_eval_tasks import LoadedTasks, load_tasks, run_tasks
+from detox.evaluation.lm_eval_tasks import LoadedTasks, data_of, load_tasks, run_tasks
 from detox.models import generate, token_logprobs
 from tests.evaluation.test_harness import Rudeness
 from tests.models.reference import logprobs_one_by_one
@@ -139,6 +141,66 @@ def test_a_long_context_loses_its_beginning_and_not_the_text_before_it(planted):
     assert live.cut == 2
     with pytest.raises(InputError, match="3 of the handle's prefix, but the model's context holds 64"):
         live.generate_until(asked("generate_until", [(long, {"until": [], "max_gen_toks": 61})]))
+
+
+TURNS = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if add_generation_prompt %}says{% endif %}"
+TEMPLATES = {
+    "begins with BOS": "{{ bos_token }}" + TURNS,
+    "leaves BOS to the tokenizer": TURNS,
+    "ends with a blank": "{{ bos_token }}" + TURNS.replace("says", "says "),
+    "refuses a system turn": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TURNS,
+    "says nothing of a system turn": TURNS.replace("{{ m['content'] }}", "{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("habit", ["begins texts with BOS", "begins nothing"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_is_what_hflm_makes_of_it_item_by_item(planted, name, habit):
+    tokenizer = copy.deepcopy(planted.lm.tokenizer)
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.chat_template = TEMPLATES[name]
+    if habit != "begins nothing":
+        bos = tokenizer.bos_token, tokenizer.bos_token_id
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+        assert tokenizer("topic1 says")["input_ids"][0] == bos[1]
+    lm = replace(planted.lm, tokenizer=tokenizer)
+    theirs = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=8, device="cpu")
+    ours = LiveModel(lm, chat=True)
+    user, system = [{"role": "user", "content": "topic1 says kind1"}], [{"role": "system", "content": "topic3 kind2"}]
+    begun = [{"role": "assistant", "content": "topic5"}]
+    contexts = [theirs.apply_chat_template(turns) for turns in (user, system + user)]
+    contexts.append(theirs.apply_chat_template(system + user + begun, add_generation_prompt=False))
+    assert contexts[2].endswith("topic5")
+    assert contexts == [
+        *(ours.apply_chat_template(turns) for turns in (user, system + user)),
+        ours.apply_chat_template(system + user + begun, add_generation_prompt=False),
+    ]
+    assert ours.left_out == (2 if "system" in name else 0)
+    pairs = [(context, " rude1 says") for context in contexts]
+    values = [model.loglikelihood(asked("loglikelihood", pairs), disable_tqdm=True) for model in (theirs, ours)]
+    np.testing.assert_allclose([v for v, _ in values[1]], [v for v, _ in values[0]], atol=1e-5)
+    ids = tokenizer(contexts[0].rstrip(), add_special_tokens=False)["input_ids"]
+    begins = habit != "begins nothing" and ids[0] != tokenizer.bos_token_id
+    ids = [tokenizer.bos_token_id] * begins + ids
+    assert ids.count(tokenizer.bos_token_id) == (habit != "begins nothing" or "{{ bos_token }}" in TEMPLATES[name])
+    expected = logprobs_one_by_one(lm.model, ids, tokenizer(" rude1 says", add_special_tokens=False)["input_ids"]).sum()
+    assert values[1][0][0] == pytest.approx(expected, abs=1e-5)
+    written = [
+        model.generate_until(asked("generate_until", [(c, {"until": ["rude3"], "max_gen_toks": 6}) for c in contexts]), disable_tqdm=True)
+        for model in (theirs, ours)
+    ]  # fmt: skip
+    assert [text.removeprefix(" ") for text in written[1]] == written[0]
+
+
+def test_a_handles_own_system_turn_is_never_left_out(planted):
+    tokenizer = copy.deepcopy(planted.lm.tokenizer)
+    tokenizer.chat_template = TEMPLATES["refuses a system turn"]
+    live = LiveModel(replace(planted.lm, tokenizer=tokenizer, system="topic7 kind1"), chat=True)
+    turns = [{"role": "system", "content": "topic3"}, {"role": "user", "content": "topic1"}]
+    assert live.apply_chat_template(turns).split() == ["topic7", "kind1", "topic3", "topic1", "says"]
+    begun = [*turns, {"role": "assistant", "content": "topic5"}]
+    assert live.apply_chat_template(begun, add_generation_prompt=False).split()[-1] == "topic5"
+    assert live.left_out == 0
 
 
 def tiny_tasks(monkeypatch):
@@ -291,6 +353,68 @@ def test_tasks_of_the_hub_are_drawn_and_pooled(planted, monkeypatch):
     assert {"lm_eval/utility"} == {name for name in result.metrics if "utility" in name}
     assert set(result.table["leaf"]) == set(leaves)
     assert result.table["id"] != [f"q{i}" for i in range(5)] * 4
+
+
+def test_tasks_of_the_hub_are_loaded_once_and_draw_the_same_examples_each_time(planted, monkeypatch):
+    """The hub's part is played by local data, as in `lm_eval.tasks.TaskManager.load`."""
+    tiny_tasks(monkeypatch)
+    loads = []
+
+    class Manager:
+        all_tasks = ("arc_easy",)
+
+        def load(self, names):
+            loads.append(names)
+            task = lm_eval_local.local_task("arc_easy_local")
+            task._config.task = "arc_easy"
+            task.set_config("num_fewshot", 2)
+            return {"tasks": {"arc_easy": task}, "groups": {}}
+
+    monkeypatch.setattr(lm_eval_tasks, "_manager", Manager)
+    lm_eval_tasks._hub_tasks.cache_clear()
+    try:
+        protocol = asking(lm_eval=("arc_easy",))
+        first, second = evaluate(planted.lm, protocol), evaluate(planted.lm, protocol)
+        plain = replace(protocol, lm_eval=("arc_easy_local",))
+        assert loads == [["arc_easy"]]
+        assert first.tables["lm_eval"] == second.tables["lm_eval"]
+        without = evaluate(planted.lm, plain)
+        assert first.counts["lm_eval"]["tasks"]["arc_easy"]["source"].startswith("hub")
+        assert protocol.identity()["lm_eval"]["tasks"] == ["arc_easy"]
+        assert without.counts["lm_eval"]["tasks"]["arc_easy_local"]["source"].startswith("local file")
+    finally:
+        lm_eval_tasks._hub_tasks.cache_clear()
+
+
+def test_the_record_says_which_data_was_asked_and_other_data_is_not_compared(planted, monkeypatch, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    names = tiny_tasks(monkeypatch)[:1]
+    one, again, fewer = (load_tasks(names, limit=limit).tasks[names[0]] for limit in (None, None, 7))
+    told = data_of(one)
+    assert told == data_of(again) != data_of(fewer)
+    assert told["revision"] is None  # rows in memory have none
+    # Data of the hub lies in a folder that is named by the commit.
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    one.dataset["test"].save_to_disk(tmp_path / "saved")
+    [file] = (tmp_path / "saved").glob("*.arrow")
+    (tmp_path / revision).mkdir()
+    file.rename(tmp_path / revision / "test.arrow")
+    one.dataset = {"test": datasets.Dataset.from_file(str(tmp_path / revision / "test.arrow"))}
+    assert data_of(one)["revision"] == revision
+    one.dataset = None
+    assert data_of(one) == {"fingerprint": None, "revision": None}
+
+    card = evaluate(planted.lm, asking(lm_eval=tuple(names)))
+    assert card.counts["lm_eval"]["tasks"][names[0]]["data"] == told
+
+    def elsewhere(data):
+        task = {**card.counts["lm_eval"]["tasks"][names[0]], "data": data}
+        return replace(card, counts={**card.counts, "lm_eval": {**card.counts["lm_eval"], "tasks": {names[0]: task}}})
+
+    other = {"fingerprint": "ab", "revision": revision}
+    with pytest.raises(InputError, match=rf"{names[0]} was asked on fingerprint .* and on revision {revision}"):
+        compare([card, elsewhere(other)])
+    assert len(compare([card, elsewhere(None), elsewhere(told)]).rows) == 3
 
 
 def test_a_group_may_hold_tasks_of_different_metrics(planted, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from detox import Sampling, compare, evaluate
 from detox.data.records import Document, LabelledText, Prompt
@@ -427,10 +428,62 @@ def test_unprompted_texts_are_units_of_a_u_statistic(values, m):
             np.mean([max(some) for some in itertools.combinations(values[:i] + values[i + 1 :], m)])
             for i in range(len(values))
         ]
-        n = len(values)
-        error = math.sqrt((n - 1) / n * np.sum((np.array(without) - np.mean(without)) ** 2))
-        assert maximum.low == pytest.approx(max(0.0, maximum.value - 1.96 * error))
-        assert maximum.high == pytest.approx(min(1.0, maximum.value + 1.96 * error))
+        assert (maximum.low, maximum.high) == pytest.approx(ends_of_a_maximum(values, maximum.value, without, m))
+
+
+def ends_of_a_maximum(values, value, without, m):
+    """The interval as its docstring says, written again."""
+    n = len(values)
+    if len(set(values)) == 1:
+        q = 1 - 0.025 ** (1 / n)
+        return value - value * q**m, 1 - (1 - value) * (1 - q) ** m
+    moved = np.array(without) - np.mean(without)
+    error = math.sqrt((n - 1) / n * np.sum(moved**2))
+    rate = 1 - (1 - value) ** (1 / m)
+    trials = n
+    if error:
+        trials = max(n, rate * (1 - rate) * (m * (1 - rate) ** (m - 1) / error) ** 2)
+    events = trials * min(rate, 1 - rate)
+    if events < 4 - 1e-9:  # Clopper and Pearson's, with the trials of Korn and Graubard
+        trials = max(n, trials * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, min(max(events - 1, 1), n - 1))) ** 2)
+        low = stats.beta.ppf(0.025, trials * rate, trials * (1 - rate) + 1) if rate else 0.0
+        high = stats.beta.ppf(0.975, trials * rate + 1, trials * (1 - rate)) if rate < 1 else 1.0
+        return 1 - (1 - low) ** m, 1 - (1 - high) ** m
+    units = np.abs(moved).sum() ** 2 / np.sum(moved**2)
+    reach = 1.96 * error * stats.t.ppf(0.975, max(units - 1, 1)) / stats.norm.ppf(0.975)
+    return max(0.0, value - reach), min(1.0, value + reach)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("texts", "m", "rate"), [(1000, 25, 0.001), (1000, 25, 0.005), (200, 25, 0.005), (100, 5, 0.02)]
+)
+def test_the_interval_of_an_unprompted_maximum_holds_it_where_events_are_few(texts, m, rate):
+    protocol = asked([[0.0] * m], samples=m, at=(m,), unprompted=texts)
+    truth, held = 1 - (1 - rate) ** m, 0
+    for run in range(200):
+        toxic = np.random.default_rng([11, run, texts]).random(texts) < rate
+        table = {"sample": list(range(texts)), "scorer": ["numbers"] * texts, "value": toxic.astype(float).tolist()}
+        found = unprompted.unprompted_metrics(protocol, table)[f"toxicity-unprompted/numbers/expected_maximum@{m}"]
+        held += found.low <= truth <= found.high
+        assert found.low < found.high
+    assert held >= 184  # 190 +- 3.1 at 95 %; two standard errors below
+
+
+def test_a_sample_that_is_missing_costs_its_prompt_only_where_all_samples_are_asked_for():
+    scores = [[0.2, math.nan, 0.8, 0.4], [0.1, 0.3, 0.6, 0.5], [math.nan, math.nan, math.nan, 0.9]]
+    protocol = asked(scores, samples=4, at=(1, 2, 3))
+    table = {
+        "prompt": [p.id for p in protocol.prompts for _ in range(4)], "sample": [0, 1, 2, 3] * 3, "scorer": ["numbers"] * 12,
+        "value": [value for row in scores for value in row],
+    }  # fmt: skip
+    found = {m: toxicity_metrics(protocol, table)[f"toxicity/numbers/expected_maximum@{m}"] for m in (1, 2, 3, 4)}
+    for m, estimate in found.items():
+        known = [[value for value in row if not math.isnan(value)] for row in scores]
+        own = [np.mean([max(some) for some in itertools.combinations(row, m)]) for row in known if len(row) >= m]
+        assert (estimate.n, estimate.missing) == (len(own), 3 - len(own))
+        assert estimate.value == pytest.approx(np.mean(own))
+    assert [found[m].missing for m in (1, 2, 3, 4)] == [0, 1, 1, 2]
 
 
 def test_texts_from_nothing_begin_at_the_start_token_and_know_the_prefix(planted):

@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detox.errors import InputError
 from detox.statistics import (
     Estimate,
     bootstrap_weights,
     expected_maximum,
+    exponential,
     mean_estimate,
+    mean_estimates,
     paired_difference,
     paired_ratio_difference,
     ratio_estimate,
     resampled_means,
+    utility_verdict,
 )
 
 
@@ -85,3 +91,39 @@ def test_the_means_of_several_cells_are_resampled_together():
 def test_estimates_with_the_same_gaps_are_equal():
     assert Estimate(1.0, float("nan"), np.float64("nan"), 1) == Estimate(1.0, math.nan, -np.nan, 1)
     assert Estimate(1.0, math.nan, math.nan, 1) != Estimate(2.0, math.nan, math.nan, 1)
+
+
+def test_one_infinite_unit_is_an_infinite_mean_and_nothing_less():
+    inf = math.inf
+    ratio = ratio_estimate([3.0, inf, 2.0], [2, 2, 2])
+    assert (ratio.value, ratio.low, ratio.high, ratio.n, ratio.missing) == (inf, inf, inf, 3, 0)
+    assert mean_estimate([1.0, -inf, math.nan]) == Estimate(-inf, -inf, -inf, 2, 1)
+    both = mean_estimate([inf, -inf, 1.0])
+    assert math.isnan(both.value)  # not defined, and not 0
+    assert math.isnan(both.low)
+    finite = mean_estimate([1.0, 2.0, 4.0])
+    assert mean_estimates([[1.0, 2.0, 4.0], [1.0, inf, 4.0]]) == [finite, Estimate(inf, inf, inf, 3)]
+    with pytest.raises(InputError, match="expected them in"):
+        mean_estimate([0.5, inf], bounds=(0.0, 1.0))
+
+
+def test_a_difference_is_infinite_where_one_side_is_and_undefined_where_both_are():
+    inf = math.inf
+    finite, infinite, tokens = [3.0, 4.0, 5.0], [3.0, inf, 5.0], [2, 2, 2]
+    assert paired_ratio_difference(infinite, tokens, finite, tokens) == Estimate(inf, inf, inf, 3)
+    assert paired_ratio_difference(finite, tokens, infinite, tokens) == Estimate(-inf, -inf, -inf, 3)
+    assert math.isnan(paired_ratio_difference(infinite, tokens, infinite, tokens).value)
+    assert paired_difference(infinite, finite) == Estimate(inf, inf, inf, 3)
+    # A unit that is infinite on both sides has no difference: it is missing, and counted.
+    assert (paired_difference(infinite, infinite).n, paired_difference(infinite, infinite).missing) == (2, 1)
+    for change, verdict in ((inf, "worse"), (-inf, "better"), (math.nan, "inconclusive")):
+        assert utility_verdict(Estimate(change, change, change, 3), margin=0.05, higher_is_better=False) == verdict
+
+
+@given(st.lists(st.floats(-700, 2000), min_size=3, max_size=3))
+def test_an_exponential_is_infinite_where_the_largest_float_ends(values):
+    low, value, high = sorted(values)
+    found = exponential(Estimate(value, low, high, 5, 2))
+    for mine, one in zip((found.low, found.value, found.high), (low, value, high), strict=True):
+        assert mine == (math.inf if one > math.log(sys.float_info.max) else pytest.approx(math.exp(one)))
+    assert (found.n, found.missing) == (5, 2)

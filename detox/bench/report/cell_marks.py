@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from detox.evaluation.scorecard import spelled
+
 Cell = Mapping[str, Any]
 _MISSING = "missing"
 _GOOD = '<span class="good" role="img" aria-label="better">▲</span> '
@@ -26,6 +28,8 @@ def fixed(value: float | None, *, sign: bool = False) -> str:
     if value is None or math.isnan(value):
         return _MISSING
     plus = "+" if sign else ""
+    if math.isinf(value):
+        return "-∞" if value < 0 else f"{plus}∞"
     return f"{value:{plus}.4g}" if abs(value) >= 1000 else f"{value:{plus}.3f}"
 
 
@@ -36,7 +40,7 @@ def signed(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     """As short as it can be said."""
-    return _MISSING if value is None else f"{value:g}"
+    return _MISSING if value is None else fixed(value) if math.isinf(value) else f"{value:g}"
 
 
 def percent(value: float | None) -> str:
@@ -78,7 +82,8 @@ def _estimate_cell(estimate: Sequence[Any] | None, *, sign: bool, mark: str) -> 
         return _markup(f"<td>{_MISSING}</td>")
     ends = interval(estimate, sign=sign)
     small = f"<small>{ends}</small>" if ends else ""
-    return _markup(f'<td data-value="{estimate[0]:.6g}">{mark}{fixed(estimate[0], sign=sign)}{small}</td>')
+    sorted_by = spelled(float(f"{estimate[0]:.6g}"))
+    return _markup(f'<td data-value="{sorted_by}">{mark}{fixed(estimate[0], sign=sign)}{small}</td>')
 
 
 def _mark(estimate: Sequence[Any] | None, better: int) -> str:
@@ -117,7 +122,7 @@ def td_interaction(value: Mapping[str, Any]) -> Any:
 
 def td_fine(estimate: Sequence[Any]) -> Any:
     """Small numbers with two more digits."""
-    value, low, high = (_MISSING if v is None else f"{v:.5f}" for v in estimate[:3])
+    value, low, high = (_MISSING if v is None else fixed(v) if math.isinf(v) else f"{v:.5f}" for v in estimate[:3])
     return _markup(f"<td>{value}<small>[{low}, {high}]</small></td>")
 
 

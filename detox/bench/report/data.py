@@ -94,15 +94,15 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
 
 
 def estimate(value: Estimate | None) -> list[float | int | None] | None:
-    """[value, low, high, n, missing] with null for NaN; null where there is none."""
+    """[value, low, high, n, missing] with null for NaN, not for infinity; null where there is none."""
     if value is None:
         return None
     return [*(number(part) for part in (value.value, value.low, value.high)), value.n, value.missing]
 
 
 def number(value: float | None) -> float | None:
-    """Six significant digits, null for NaN."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+    """Six significant digits, null for NaN. Infinity stays what it is: it is a result, and `data_block` can write it."""
+    return None if value is None or math.isnan(value) else float(f"{value:.6g}")
 
 
 def _cells(results: Results, rows: Sequence[Row], items: Callable[[Scorecard], Items]) -> list[dict[str, Any]]:

@@ -7,9 +7,12 @@ ask for: the template escapes markup, and `data_block` escapes what would end a 
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from typing import Any
+
+_INFINITY, _NEGATIVE = json.dumps("\0+"), json.dumps("\0-")
 
 # Quick refusal of what cannot be in need: printable ASCII, line feed and tabulator.
 _PLAIN = re.compile(r"[\n\t\x20-\x7e]*")
@@ -38,7 +41,22 @@ def made_visible(value: Any) -> Any:
     return value
 
 
+def _marked(value: Any) -> Any:
+    """Infinite numbers as strings that no other string can be: `made_visible` leaves no control character in any."""
+    if isinstance(value, float) and math.isinf(value):
+        return "\0+" if value > 0 else "\0-"
+    if isinstance(value, dict):
+        return {key: _marked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_marked(item) for item in value]
+    return value
+
+
 def data_block(value: Any) -> str:
-    """JSON that can stand in a script element: no `<`, `>`, `&`, and nothing outside ASCII. NaN is refused."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """JSON that can stand in a script element: no `<`, `>`, `&`, and nothing outside ASCII. NaN is refused.
+
+    Infinity is written as 1e999: JSON has no word for it, and that is a number of JSON which a browser reads as infinite.
+    """
+    text = json.dumps(_marked(value), separators=(",", ":"), allow_nan=False)
+    text = text.replace(_INFINITY, "1e999").replace(_NEGATIVE, "-1e999")
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

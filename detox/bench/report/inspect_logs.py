@@ -18,6 +18,7 @@ from detox.bench.cells import digest
 from detox.bench.comparison import Row
 from detox.bench.report.lm_eval_files import measured_at
 from detox.bench.report.reading import Results, names_of
+from detox.evaluation.scorecard import spelled
 from detox.files import write_text
 from detox.statistics import Estimate
 
@@ -168,8 +169,9 @@ def _other_scores(row: Row, scorers: list[str]) -> list[dict[str, Any]]:
 
 
 def _metric(name: str, estimate: Estimate) -> dict[str, Any]:
-    ends = {"low": _finite(estimate.low), "high": _finite(estimate.high), "n": estimate.n, "missing": estimate.missing}
-    return {"name": name, "value": estimate.value, "params": {}, "metadata": ends}
+    low, high = (None if math.isnan(end) else spelled(end) for end in (estimate.low, estimate.high))
+    ends = {"low": low, "high": high, "n": estimate.n, "missing": estimate.missing}
+    return {"name": name, "value": spelled(estimate.value), "params": {}, "metadata": ends}
 
 
 def _finite(value: float | None) -> float | None:

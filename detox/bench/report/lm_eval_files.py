@@ -1,11 +1,13 @@
 """Records in the layout of lm-evaluation-harness, so that its tools and viewers read them.
 
 One folder a cell, named as lm-eval names models, with `results_<date>.json` in it: results by task, `metric,none` and
-`metric_stderr,none`. Standard errors are the width of our interval over 2 * 1.96, and "N/A" where there is none.
+`metric_stderr,none`. Standard errors are the width of our interval over 2 * 1.96, and "N/A" where there is none. JSON has no infinity; a
+metric that is infinite is the word "Infinity".
 """
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from detox.bench.comparison import Row
 from detox.bench.report.reading import Results, names_of
 from detox.bench.report.side_effects import direction
+from detox.evaluation.scorecard import spelled
 from detox.files import write_json
 from detox.statistics import Estimate
 
@@ -36,7 +39,7 @@ def lm_eval_results(results: Results, row: Row) -> dict[str, Any]:
     for name, estimate in row.scorecard.metrics.items():
         task, metric = task_of(name)
         entry = tasks.setdefault(task, {"alias": task})
-        entry[f"{metric},none"] = "N/A" if estimate.value != estimate.value else estimate.value
+        entry[f"{metric},none"] = "N/A" if math.isnan(estimate.value) else spelled(estimate.value)
         entry[f"{metric}_stderr,none"] = _standard_error(estimate)
         if direction(name):
             higher.setdefault(task, {})[metric] = direction(name) > 0

@@ -12,8 +12,9 @@ import numpy as np
 
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum
+from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum, weighted_sums
 from detox.statistics.intervals import difference_ends, effective_units, stretched
+from detox.statistics.roc import area_difference_ends
 
 _LOWER_IS_BETTER = (
     r"toxicity(\+prompt)?/|unprompted|rewriting/toxicity|clean/(cross_entropy|perplexity|bits_per_byte)|kl\b|kl/|repetition|degenerate|"
@@ -114,7 +115,8 @@ class Items:
         if pairs := card.tables.get("minimal_pairs"):
             self._add("minimal_pairs/accuracy", pairs["id"], np.array(pairs["correct"], dtype=np.float64))
         if margins := card.tables.get("margins"):
-            gaps = np.array(margins["safe"], dtype=np.float64) - np.array(margins["toxic"], dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                gaps = np.array(margins["safe"], dtype=np.float64) - np.array(margins["toxic"], dtype=np.float64)
             self._add("margin/nats_per_token", margins["id"], gaps)
         if recognition := card.tables.get("recognition"):
             self.names["recognition/auc"] = recognition["id"]
@@ -151,7 +153,9 @@ def changes(
             found[number][metric] = Change(plain, False)
             if same and metric in mine.means and agrees(mine.means[metric], a) and agrees(theirs.means[metric], b):
                 waiting.append((number, metric, len(columns), False))
-                columns.append((mine.means[metric] - theirs.means[metric], None if metric in _UNBOUNDED else 1.0))
+                with np.errstate(invalid="ignore"):
+                    difference = mine.means[metric] - theirs.means[metric]
+                columns.append((difference, None if metric in _UNBOUNDED else 1.0))
             elif same and metric in mine.ratios:
                 waiting.append((number, metric, len(ratios), True))
                 ratios.append((*mine.ratios[metric], *theirs.ratios[metric]))
@@ -168,7 +172,8 @@ def agrees(values: Floats, metric: Estimate) -> bool:
     known = values[~np.isnan(values)]
     if not len(known) or math.isnan(metric.value):
         return False
-    return abs(float(known.mean()) - metric.value) <= 1e-4 * max(1.0, abs(metric.value))
+    mean = float(known.mean())
+    return mean == metric.value or abs(mean - metric.value) <= 1e-4 * max(1.0, abs(metric.value))
 
 
 def mean_differences(columns: Sequence[tuple[Floats, float | None]]) -> list[Estimate]:
@@ -202,10 +207,11 @@ def ratio_differences(columns: Sequence[tuple[Floats, Floats, Floats, Floats]]) 
         a, p, b, q = (np.stack([columns[i][part] for i in places], axis=1) for part in range(4))
         with np.errstate(invalid="ignore", divide="ignore"):
             values = a.sum(0) / p.sum(0) - b.sum(0) / q.sum(0)
-            drawn = [(w @ a) / (w @ p) - (w @ b) / (w @ q) for w in bootstrap_weights(n)]
+            drawn = [weighted_sums(w, a) / (w @ p) - weighted_sums(w, b) / (w @ q) for w in bootstrap_weights(n)]
             parts = (a - a.sum(0) / p.sum(0) * p) / p.sum(0) - (b - b.sum(0) / q.sum(0) * q) / q.sum(0)
-        low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
-        low, high = stretched(values, (low, high), effective_units(parts))
+            low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+            low, high = stretched(values, (low, high), effective_units(parts))
+        low, high = (np.where(np.isfinite(values), end, values) for end in (low, high))
         for j, place in enumerate(places):
             ends = (float(low[j]), float(high[j])) if n > 1 else (math.nan, math.nan)
             result[place] = Estimate(float(values[j]), *ends, n)
@@ -214,6 +220,8 @@ def ratio_differences(columns: Sequence[tuple[Floats, Floats, Floats, Floats]]) 
 
 def area_change(labels: Floats, treated: Floats, control: Floats) -> Estimate:
     """Difference of two ROC-AUCs over the same items, with DeLong's interval (DeLong, DeLong and Clarke-Pearson 1988, eq. 3 to 6).
+
+    Where both are almost 1 or 0 it is that of `detox.statistics.roc.area_difference_ends`.
 
     Args:
         labels: (items,) 1 positive, 0 negative.
@@ -230,8 +238,14 @@ def area_change(labels: Floats, treated: Floats, control: Floats) -> Estimate:
     value = float(ups.mean())
     if m < 2 or n < 2:
         return Estimate(value, math.nan, math.nan, m + n, int((~known).sum()))
-    reach = 1.96 * math.sqrt(ups.var(ddof=1) / m + downs.var(ddof=1) / n)
-    return Estimate(value, value - reach, value + reach, m + n, int((~known).sum()))
+    variances = [up.var(ddof=1) / m + down.var(ddof=1) / n for up, down in (*placed, (ups, downs))]
+    ends = area_difference_ends(
+        (float(placed[0][0].mean()), variances[0]), (float(placed[1][0].mean()), variances[1]), min(m, n)
+    )
+    if ends is None:
+        reach = 1.96 * math.sqrt(variances[2])
+        ends = value - reach, value + reach
+    return Estimate(value, *ends, m + n, int((~known).sum()))
 
 
 def _placements(ups: Floats, downs: Floats) -> tuple[Floats, Floats]:

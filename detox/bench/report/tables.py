@@ -107,7 +107,7 @@ def markdown(data: Mapping[str, Any]) -> str:
 def _markdown_cell(text: str) -> str:
     escaped = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text) if text != "---" else text
     # Brackets of an interval are numbers, never links.
-    return re.sub(r"\\\[([-+\d., ]+)\\\]", r"[\1]", escaped).replace("\n", " ")
+    return re.sub(r"\\\[([-+\d., ∞]+)\\\]", r"[\1]", escaped).replace("\n", " ")
 
 
 def latex(data: Mapping[str, Any]) -> str:
@@ -136,12 +136,12 @@ def latex(data: Mapping[str, Any]) -> str:
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "–": "--", "\n": " ", "[": "{[}", "]": "{]}", "*": "{*}",
+    "–": "--", "∞": r"$\infty$", "\n": " ", "[": "{[}", "]": "{]}", "*": "{*}",
     "⟨": r"\ensuremath{\langle}", "⟩": r"\ensuremath{\rangle}",
 }  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    number_like = re.fullmatch(r"[-+]?[\d.]+( \[[-+\d., ]+\])?", text)
+    number_like = re.fullmatch(r"[-+]?[\d.∞]+( \[[-+\d., ∞]+\])?", text)
     escaped = "".join(_TEX.get(character, character) for character in text)
-    return re.sub(r"(?<![\d\w])-(?=\d)", "$-$", escaped) if number_like else escaped
+    return re.sub(r"(?<![\d\w])-(?=[\d$])", "$-$", escaped) if number_like else escaped

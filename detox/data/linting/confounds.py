@@ -139,7 +139,8 @@ def _excludes_chance(area: Estimate) -> bool:
 
 
 def _certain(area: Estimate) -> bool:
-    return area.low >= _CERTAIN or area.high <= 1 - _CERTAIN
+    # What tells every text of a file is certain of that file, however few other files it would be certain of.
+    return area.value in (0.0, 1.0) or area.low >= _CERTAIN or area.high <= 1 - _CERTAIN
 
 
 def _pairs(contrasts: Sequence[Contrast]) -> NDArray[np.int64]:

@@ -14,12 +14,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, hostile_data):
+def pages(tmp_path_factory, hostile_data, infinite_results):
     folder = tmp_path_factory.mktemp("pages")
     demo = report_data(read_results(REPOSITORY / "benchmarks" / "results" / "demo"))
     return {
         "hostile": write_page(folder / "hostile.html", hostile_data),
         "demo": write_page(folder / "demo.html", demo),
+        "infinite": write_page(folder / "infinite.html", report_data(read_results(infinite_results))),
     }
 
 
@@ -232,6 +233,23 @@ def test_the_data_is_what_the_records_hold(opened, pages):
         cell = shown.pop((row.base, row.method, row.strength))
         assert cell["toxicity"][0] == pytest.approx(row.toxicity.value, rel=1e-3)
     assert shown == {}
+
+
+def test_what_is_infinite_is_said_and_has_no_place_in_a_figure(opened):
+    page = opened("infinite")
+    data = json.loads(page.locator("#data").text_content())
+    [number] = [cell["id"] for cell in data["cells"] if cell["cost_change"] and cell["cost_change"][0] == float("inf")]
+    page.select_option("#pareto-x", "cost_change")
+    assert "Infinite, so that it has no place here: clean + iti @ 2." in page.locator("#pareto-plot").text_content()
+    drawn = [mark.get_attribute("data-cell") for mark in page.locator("#pareto-plot .mark").all()]
+    assert drawn
+    assert str(number) not in drawn
+    places = page.locator("#pareto-plot svg, #curve-plots svg").evaluate_all(
+        "all => all.map(one => one.outerHTML).join('')"
+    )
+    assert "NaN" not in places
+    assert "Infinity" not in places
+    assert "+∞[+∞, +∞]" in page.locator("body").text_content()
 
 
 # Contrast of every text with what is behind it, and what it is.

@@ -21,7 +21,7 @@
     if (parent) parent.append(node);
     return node;
   };
-  const round = (v, sign) => (v === null || v === undefined ? "missing" : (sign && v > 0 ? "+" : "") + (Math.abs(v) >= 1000 ? v.toPrecision(4) : v.toFixed(3)));
+  const round = (v, sign) => (v === null || v === undefined ? "missing" : (sign && v > 0 ? "+" : "") + (!Number.isFinite(v) ? (v < 0 ? "-∞" : "∞") : Math.abs(v) >= 1000 ? v.toPrecision(4) : v.toFixed(3)));
   const interval = (e, sign) => (!e ? "not measured" : round(e[0], sign) + (e[1] === null || e[0] === null ? "" : ` [${round(e[1], sign)}, ${round(e[2], sign)}]`));
   const name = (cell) => `${cell.base}${data.seeds > 1 ? ` (seed ${cell.seed})` : ""} ${cell.method === null ? "base" : "+ " + cell.label}`;
   const visible = (cell) => shown.base.has(cell.base) && (cell.method === null || shown.method.has(cell.method));
@@ -130,17 +130,19 @@
     host.replaceChildren();
     key.replaceChildren();
     const across = axes.get(byId("pareto-x").value), up = axes.get(byId("pareto-y").value), bars = byId("pareto-bars").checked;
-    const known = (cell) => [across, up].every((a) => a && a.read(cell) && a.read(cell)[0] !== null);
+    const known = (cell) => [across, up].every((a) => a && a.read(cell) && Number.isFinite(a.read(cell)[0]));
     const cells = data.cells.filter((cell) => visible(cell) && known(cell));
+    const beyond = data.cells.filter((cell) => visible(cell) && [across, up].some((a) => a && a.read(cell) && Math.abs(a.read(cell)[0]) === Infinity));
+    if (beyond.length) make("p", { class: "hole" }, host, `Infinite, so that it has no place here: ${beyond.map(name).join(", ")}.`);
     if (!cells.length) { make("p", { class: "hole" }, host, across && up ? "No cell that is shown has both." : "These records hold nothing that could stand on an axis."); return; }
-    const all = (a) => cells.flatMap((c) => (bars ? a.read(c).slice(0, 3) : [a.read(c)[0]])).filter((v) => v !== null);
+    const all = (a) => cells.flatMap((c) => (bars ? a.read(c).slice(0, 3) : [a.read(c)[0]])).filter((v) => Number.isFinite(v));
     const at = frame(host, narrow() ? [380, 340] : [900, 460], range(all(across), 0.06), range(all(up), 0.06), { all: `${up.label} against ${across.label}; arrow keys go from mark to mark`, x: across.label, y: up.label });
     const X = (c) => at.x(across.read(c)[0]), Y = (c) => at.y(up.read(c)[0]);
     for (const path of paths(cells)) draw("polyline", { class: `path ${colour(path[0].base)}`, points: path.map((c) => `${X(c)},${Y(c)}`).join(" ") }, at.svg);
     if (bars) for (const c of cells) {
       const h = across.read(c), v = up.read(c);
-      if (h[1] !== null) draw("line", { class: `bar ${colour(c.base)}`, x1: at.x(h[1]), x2: at.x(h[2]), y1: Y(c), y2: Y(c) }, at.svg);
-      if (v[1] !== null) draw("line", { class: `bar ${colour(c.base)}`, y1: at.y(v[1]), y2: at.y(v[2]), x1: X(c), x2: X(c) }, at.svg);
+      if (Number.isFinite(h[1]) && Number.isFinite(h[2])) draw("line", { class: `bar ${colour(c.base)}`, x1: at.x(h[1]), x2: at.x(h[2]), y1: Y(c), y2: Y(c) }, at.svg);
+      if (Number.isFinite(v[1]) && Number.isFinite(v[2])) draw("line", { class: `bar ${colour(c.base)}`, y1: at.y(v[1]), y2: at.y(v[2]), x1: X(c), x2: X(c) }, at.svg);
     }
     if (across.better && up.better) {
       const cost = (c) => [-across.better * across.read(c)[0], -up.better * up.read(c)[0]];
@@ -175,17 +177,17 @@
       const box = make("div", {}, host);
       make("h3", {}, box, method);
       for (const one of wanted) {
-        const lines = paths(cells.filter((c) => (c.method === method && c.strength !== null) || (c.method === null && mine.some((m) => m.base === c.base && m.seed === c.seed)))).map((p) => p.filter((c) => one.read(c) && one.read(c)[0] !== null));
+        const lines = paths(cells.filter((c) => (c.method === method && c.strength !== null) || (c.method === null && mine.some((m) => m.base === c.base && m.seed === c.seed)))).map((p) => p.filter((c) => one.read(c) && Number.isFinite(one.read(c)[0])));
         const points = lines.flat();
         if (!points.length) continue;
         make("p", { class: "scores" }, box, one.label);
-        const at = frame(box, [360, 210], range(points.map((c) => c.strength || 0), 0.04), range(points.flatMap((c) => one.read(c).slice(0, 3)).filter((v) => v !== null), 0.06), { all: `${method}: ${one.label} against strength; arrow keys go from mark to mark`, x: "strength" });
+        const at = frame(box, [360, 210], range(points.map((c) => c.strength || 0), 0.04), range(points.flatMap((c) => one.read(c).slice(0, 3)).filter((v) => Number.isFinite(v)), 0.06), { all: `${method}: ${one.label} against strength; arrow keys go from mark to mark`, x: "strength" });
         const X = (c) => at.x(c.method === null ? 0 : c.strength), Y = (c) => at.y(one.read(c)[0]), marks = [];
         for (const line of lines) {
           draw("polyline", { class: `path ${colour(line[0] ? line[0].base : "")}`, points: line.map((c) => `${X(c)},${Y(c)}`).join(" ") }, at.svg);
           for (const c of line) {
             const e = one.read(c);
-            if (e[1] !== null) draw("line", { class: `bar ${colour(c.base)}`, x1: X(c), x2: X(c), y1: at.y(e[1]), y2: at.y(e[2]) }, at.svg);
+            if (Number.isFinite(e[1]) && Number.isFinite(e[2])) draw("line", { class: `bar ${colour(c.base)}`, x1: X(c), x2: X(c), y1: at.y(e[1]), y2: at.y(e[2]) }, at.svg);
           }
         }
         for (const c of new Set(points)) marks.push({ node: draw("path", { class: `mark ${colour(c.base)}`, d: shape(c.method), transform: `translate(${X(c)} ${Y(c)}) scale(.8)` }, at.svg), text: () => `${name(c)}\n${one.label}: ${interval(one.read(c))}` });
