@@ -59,10 +59,10 @@ def _over_refusal(protocol: Protocol, completions: Completions) -> Measured:
 
 
 def _over_refused(protocol: Protocol, tables: Tables) -> Summary:
-    table = tables["over_refusal"]
-    return Summary(
-        metrics=over_refusal.refusal_metrics(table), counts={"over_refusal": over_refusal.refusal_counts(table)}
-    )
+    assert protocol.over_refusal is not None
+    table, errors = tables["over_refusal"], protocol.over_refusal.judge_errors
+    metrics = over_refusal.refusal_metrics(table) | over_refusal.corrected_metrics(table, errors or {})
+    return Summary(metrics=metrics, counts={"over_refusal": over_refusal.refusal_counts(table)})
 
 
 UTILITY: tuple[Stage, ...] = (
