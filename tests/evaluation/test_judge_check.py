@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, recall_score
 
 from detox import Sampling, evaluate
-from detox.bench.loading import load_protocol
 from detox.cli import main
 from detox.data.judged import XSTEST_VERDICTS, read_xstest_answers
 from detox.data.records import JudgedReply
@@ -34,7 +34,8 @@ class Knowing:
         return {"name": "knowing"}
 
     def verdicts(self, requests, replies):
-        return [reply.partition(":")[0] for reply in replies]
+        found = [reply.partition(":")[0] for reply in replies]
+        return [one if one in (*VERDICTS, "perhaps") else COMPLIES for one in found]
 
 
 def replies(n=120, seed=0):
@@ -121,7 +122,8 @@ def test_the_record_is_of_the_judge_that_is_here():
     assert record["judge"] == judge.identity()
     assert record["functional"] == functional_verdicts(judge)
     assert record["half"] == 1
-    assert load_protocol("standard").over_refusal.judge_errors == record["errors"]
+    preset = yaml.safe_load((REPOSITORY / "detox" / "bench" / "presets" / "standard.yaml").read_text())
+    assert preset["protocol"]["over_refusal"]["judge_errors"] == record["errors"]
 
 
 def xstest_rows():
@@ -186,7 +188,7 @@ def test_a_user_checks_the_judge(xstest_file, tmp_path, capsys):
 
 ERRORS = {
     "safe": {"sensitivity": [[80, 100], [10, 20]], "specificity": [[90, 100], [19, 20]]},
-    "unsafe": {"sensitivity": [[70, 100]], "specificity": [[0, 0], [9, 10]][1:]},
+    "unsafe": {"sensitivity": [[70, 100]], "specificity": [[9, 10]]},
 }
 
 
@@ -237,7 +239,7 @@ def test_the_harness_reports_them_where_errors_are_known(planted):
     ],
 )
 def test_wrong_errors_are_one_line(errors):
-    with pytest.raises(InputError, match="specificity") as caught:
+    with pytest.raises(InputError, match=r"specificity|sensitivity is 3 of 2") as caught:
         OverRefusalTask(prompts=PROMPTS, judge_errors=errors)
     assert "\n" not in str(caught.value)
 

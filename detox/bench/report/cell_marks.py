@@ -66,6 +66,8 @@ def td_judged(estimate: Sequence[Any] | None, word: str) -> Any:
     if word == "–":
         return _estimate_cell(estimate, sign=True, mark=_mark(estimate, -1))
     good, bad = word.startswith(("less toxic", "better")), word.startswith(("more toxic", "worse"))
+    if good and ", not by " in word:  # another scorer does not see it: changed, and not said to be better
+        return _estimate_cell(estimate, sign=True, mark=_mark(estimate, 0))
     return _estimate_cell(estimate, sign=True, mark=_GOOD if good else _BAD if bad else "")
 
 

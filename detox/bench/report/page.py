@@ -132,6 +132,7 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
         if len(data["scorers"]) < 2
         else "Not computed for these records.",
         "verdict_note": _VERDICTS + unranked,
+        "alone": [(cell, line) for cell in shown if (line := (cell["verdicts"] or {}).get("alone"))],
     }  # fmt: skip
 
 
