@@ -69,7 +69,9 @@ def pareto(comparison: Comparison, path: Path) -> None:
     colours = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3, label=b) for i, b in enumerate(bases)]
     axes.legend(handles=[*colours, bare, *shapes], fontsize=8, frameon=False)
     axes.set_xlabel("cross-entropy on held-out clean text (nats per token): lower is a better language model")
-    axes.set_ylabel(f"toxicity of continuations ({comparison.headline}, mean, 95 % interval)")
+    axes.set_ylabel(
+        f"toxicity of continuations ({comparison.independence.named(comparison.headline)}, mean, 95 % interval)"
+    )
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -90,7 +90,7 @@ def test_no_mark_without_a_fall_or_without_another_scorer():
     assert unseen_by(card(c / 3, d), card(a, b), ("judge",)) == {}
     flat = np.full_like(b, 0.2)
     assert unseen_by(card(c / 3, flat), card(a, flat), ("judge", "other")) == {}
-    (u, v), (w, x) = drawn(rng), drawn(rng)  # of other texts: nothing follows from the one for the other
+    (_, v), (_, x) = drawn(rng), drawn(rng)  # of other texts: nothing follows from the one for the other
     assert unseen_by(card(c / 3, x), card(a, v), ("judge", "other")) == {}
     holed = np.where(rng.random(d.shape) < 0.8, np.nan, d)
     [one] = unseen_by(card(c / 3, holed), card(a, b), ("judge", "other")).values()

@@ -165,7 +165,7 @@ def _for_script(data: Mapping[str, Any]) -> dict[str, Any]:
         for cell in data["cells"]
     ]
     prompts = data["prompts"] or {"ids": [], "levels": {}, "cells": {}}
-    keys = ("bases", "methods", "headline", "scorers", "metrics", "samples")
+    keys = ("bases", "methods", "headline", "named", "scorers", "metrics", "samples")
     return {
         **{key: data[key] for key in keys},
         "controls": sorted({cell["method"] for cell in data["cells"] if cell["role"] == "control"}),
