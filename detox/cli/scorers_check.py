@@ -32,7 +32,7 @@ def add_to(commands: Any) -> None:
     check.add_argument(
         "--dataset_name",
         nargs="+",
-        help="sets of the catalogue, or JSONL, CSV or TSV files with text, label or score, and group where known; default: all that are here",
+        help="sets of the catalogue, or files (JSONL, CSV, TSV) of text, label or score, group where known; default: all that are here",
     )
     check.add_argument(
         "--limit", type=int, default=2000, help="texts of a set, a seeded sample (default: 2000; 0 for all)"
