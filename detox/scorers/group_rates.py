@@ -15,7 +15,7 @@ import numpy as np
 
 from detox.data.records import group_names
 from detox.errors import InputError
-from detox.statistics import Estimate, mean_estimate
+from detox.statistics import Estimate, independent_difference, mean_estimate
 
 
 def group_rates(
@@ -37,8 +37,7 @@ def group_rates(
     Returns:
         JSON: labelled; groups, by name: n (texts with a score that count), missing, called_toxic as [positives, n], rate and mean_score,
         each {value, low, high}, and difference, the rate minus that of the texts that are not of the group, {value, low, high}, null
-        without any. Texts are units. Intervals of rates are exact; the difference's is put together of the two (Newcombe 1998, method
-        10, with these ends).
+        without any. Texts are units. Intervals of rates are exact; the difference's is put together of the two.
 
     Raises:
         InputError: different lengths.
@@ -62,17 +61,9 @@ def group_rates(
             "called_toxic": [int(np.nansum(called[inside & counts])), rate.n],
             "rate": _json(rate),
             "mean_score": _json(mean_estimate(values[inside & counts], bounds=(0.0, 1.0))),
-            "difference": _json(difference(rate, other)) if rate.n and other.n else None,
+            "difference": _json(independent_difference(rate, other)) if rate.n and other.n else None,
         }
     return {"labelled": labelled, "threshold": threshold, "groups": found}
-
-
-def difference(one: Estimate, other: Estimate) -> Estimate:
-    """One minus the other, of different units: the interval put together of the two (MOVER, Zou and Donner 2008)."""
-    value = one.value - other.value
-    low = value - math.hypot(one.value - one.low, other.high - other.value)
-    high = value + math.hypot(one.high - one.value, other.value - other.low)
-    return Estimate(value, low, high, one.n + other.n, one.missing + other.missing)
 
 
 def _json(found: Estimate) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ roc         areas under the ROC curve
 
 from detox.statistics.agreement import cohen_kappa, spearman, weighted_kappas, weighted_spearmans
 from detox.statistics.correction import rogan_gladen
-from detox.statistics.estimates import Estimate, mean_estimate, mean_estimates, ratio_estimate
+from detox.statistics.estimates import Estimate, independent_difference, mean_estimate, mean_estimates, ratio_estimate
 from detox.statistics.fits import Interaction, difference_of_differences, fit_seed_interval
 from detox.statistics.fronts import dominance, first_crossing, front_membership, hypervolume, pareto_front
 from detox.statistics.paired import (
@@ -58,6 +58,7 @@ __all__ = [
     "front_membership",
     "holm",
     "hypervolume",
+    "independent_difference",
     "mcnemar_exact",
     "mean_estimate",
     "mean_estimates",
