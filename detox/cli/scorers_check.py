@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PANEL = "panel"
+FILES = (".jsonl", ".jsonl.gz", ".csv", ".tsv")
 FEW = 20
 """Toxic texts, or others, below which a set says little of a scorer."""
 
@@ -131,7 +132,7 @@ def read_sets(
     absent: dict[str, str] = {}
     for name in names or CHECK_SETS:
         try:
-            if name.endswith((".jsonl", ".jsonl.gz", ".csv", ".tsv")):
+            if name.endswith(FILES):
                 found: list[Any] = list(read_records(LabelledText, {"file": name}, where=name))
             else:
                 own = getattr(catalogue.entry(name).file, "name", name)
@@ -181,6 +182,8 @@ def render(found: dict[str, Any]) -> str:
     lines.append(
         "Spearman and ECE (calibration error) are against a set's own scores where it has any, else ECE against labels."
     )
+    if any(name.endswith(FILES) for name in found["sets"]):
+        lines.append("Of texts out of a file nobody here knows whether the scorer learned from them.")
     if any(one.get("overlap") for one in found["sets"].values()):
         lines.append("* shares texts or judges with what the scorer learned from: an upper bound")
     for name, one in found["groups"].items():
