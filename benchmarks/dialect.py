@@ -2,9 +2,10 @@
 
     python benchmarks/dialect.py FOLDER davidson_tweets davidson-dialect.csv
 
-FOLDER holds model_count_table.txt and model_vocab.txt of github.com/slanglab/twitteraae (MIT). Their mixed-membership model (Blodgett, Green
-and O'Connor 2016, section 3) says which share of a text's words is of African American, Hispanic, Asian and White English; by their advice only
-the first and the last are used, from .8 on as in their corpus: groups `aae` and `white`. Other texts have no group. It is a property of the words.
+FOLDER holds model_count_table.txt and model_vocab.txt of github.com/slanglab/twitteraae (MIT). Their mixed-membership model
+(Blodgett, Green and O'Connor 2016, section 3) says which share of a text's words is of African American, Hispanic, Asian and White
+English; by their advice only the first and the last are used, from .8 on as in their corpus: groups `aae` and `white`. Other texts have
+no group. It is a property of the words, not of an author.
 """
 
 from __future__ import annotations
