@@ -180,3 +180,17 @@ def test_rates_of_the_judge_are_in_its_record():
         assert shown_as(one) in text
     assert before["answers"] == record["answers"]
     assert before["judge"]["sha256"] != record["judge"]["sha256"]
+
+
+def test_dialects_are_in_their_records():
+    head, lines = scorer_table("dialect")
+    folder = REPOSITORY / "benchmarks" / "results" / "scorers" / "dialect"
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in head[1:]]
+    assert len(lines) == 4
+    files = {"hatexplain": "hatexplain-dialect.csv", "davidson_tweets": "davidson-dialect.csv"}
+    for label, *shown in lines:
+        name, group = label.split(", ")
+        for text, record in zip(shown, records, strict=True):
+            own = record["groups"][files[name]]["groups"][group]
+            called, rate = own["called_toxic"], own["rate"]
+            assert text == f"{called[0]} of {called[1]} [{rate['low']:.3f}, {rate['high']:.3f}]"
