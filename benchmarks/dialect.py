@@ -26,7 +26,8 @@ GROUPS = {0: "aae", 3: "white"}
 def read_model(folder: Path) -> dict[str, np.ndarray]:
     """(4,) probability of each word of the vocabulary in each kind of English, up to a factor of the word."""
     counts = np.loadtxt(folder / "model_count_table.txt")
-    words = [line.split("\t")[-1].strip() for line in (folder / "model_vocab.txt").open(encoding="utf-8")]
+    lines = (folder / "model_vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    words = [line.split("\t")[-1].strip() for line in lines]
     return dict(zip(words, (counts + 1) / counts.sum(0), strict=True))
 
 
