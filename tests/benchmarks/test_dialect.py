@@ -24,9 +24,7 @@ def model(tmp_path):
 
 
 def test_shares_follow_the_words(model):
-    first, last, both = (
-        dialect.shares(words, model) for words in (["finna"] * 4, ["garage"] * 4, ["finna", "garage"])
-    )
+    first, last, both = (dialect.shares(words, model) for words in (["finna"] * 4, ["garage"] * 4, ["finna", "garage"]))
     assert first[0] > 0.8
     assert last[3] > 0.8
     assert both[0] == pytest.approx(both[3], abs=0.02)
