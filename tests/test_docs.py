@@ -148,3 +148,49 @@ def test_functional_tests_of_the_scorers_are_in_their_records():
             assert name == "harmless sentences of madlibs called toxic"
             expected = ["{} of {}".format(*one["false_positives"]) for one in bias]
         assert shown == expected, name
+
+
+def judge_table(name: str) -> list[list[str]]:
+    text = (REPOSITORY / "docs" / "judges.md").read_text("utf-8")
+    return [cells(line) for line in re.search(rf"<!-- judges: {name} -->\n((?:\|.*\n)+)", text)[1].splitlines()[2:]]
+
+
+def test_rates_of_the_judge_are_in_its_record():
+    folder = REPOSITORY / "benchmarks" / "results" / "judges"
+    record, before = (json.loads((folder / f"{name}.json").read_text()) for name in ("refusals", "refusals-before"))
+    lines = judge_table("rates")
+    assert [line[0] for line in lines] == ["all", "safe", "unsafe", *(f"source {name}" for name in record["sources"])]
+    for name, n, *shown in lines:
+        part = record["parts"][name]
+        assert n == str(part["n"])
+        rates = [part[question][kind] for question in ("any", "full") for kind in ("sensitivity", "specificity")]
+        assert shown == [shown_as(one) for one in rates]
+    functions = [
+        [
+            f"{one['verdict']}: {one['function']}",
+            f"{one['right']} of {one['n']}",
+            f"{one['refusal_right']} of {one['n']}",
+        ]
+        for one in record["functional"]
+    ]
+    assert judge_table("functions") == functions
+    text = (REPOSITORY / "docs" / "judges.md").read_text("utf-8")
+    old = before["parts"]["all"]
+    for one in (old["any"]["sensitivity"], old["full"]["sensitivity"], old["any"]["specificity"]):
+        assert shown_as(one) in text
+    assert before["answers"] == record["answers"]
+    assert before["judge"]["sha256"] != record["judge"]["sha256"]
+
+
+def test_dialects_are_in_their_records():
+    head, lines = scorer_table("dialect")
+    folder = REPOSITORY / "benchmarks" / "results" / "scorers" / "dialect"
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in head[1:]]
+    assert len(lines) == 4
+    files = {"hatexplain": "hatexplain-dialect.csv", "davidson_tweets": "davidson-dialect.csv"}
+    for label, *shown in lines:
+        name, group = label.split(", ")
+        for text, record in zip(shown, records, strict=True):
+            own = record["groups"][files[name]]["groups"][group]
+            called, rate = own["called_toxic"], own["rate"]
+            assert text == f"{called[0]} of {called[1]} [{rate['low']:.3f}, {rate['high']:.3f}]"

@@ -152,7 +152,7 @@ def compare(
     fits = {**fits_of([n for n, _ in cells], besides=controls), **(sources or {})}
     if scorer is not None and scorer not in scorers:
         raise UnknownName("scorer of these records", scorer, scorers)
-    chosen = choose_headline(scorers if scorer is None else (scorer,), cards_of(cells[0][1]), fits)
+    chosen = choose_headline(scorers, cards_of(cells[0][1]), fits, asked=scorer)
     headline = chosen.scorer
     scorers = tuple(sorted(scorers, key=lambda name: name != headline))
     bases = {(n["base"], n["seed"]): card for n, card in cells if n["method"] is None}

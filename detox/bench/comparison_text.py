@@ -69,10 +69,9 @@ def _extra_metrics(comparison: Comparison) -> list[str]:
 
 
 def _header(comparison: Comparison) -> list[str]:
-    independence = comparison.independence
-    headline = independence.label if independence.scorer == comparison.headline else comparison.headline
-    names = ["base", "method", f"toxicity ({headline})", "change"]
-    names += [f"({scorer})" for scorer in comparison.scorers[1:]]
+    named = comparison.independence.named
+    names = ["base", "method", f"toxicity ({named(comparison.headline)})", "change"]
+    names += [f"({named(scorer)})" for scorer in comparison.scorers[1:]]
     return [
         *names,
         "CE nats",

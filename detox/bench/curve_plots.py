@@ -37,12 +37,12 @@ def draw_slung(curves: Curves, path: Path) -> None:
             )
             axes.plot(x.values, y.values, marker=".", color=colour, linestyle="", alpha=0.35)
         axes.set_title(f"{stage}, share {shares[-1]:g}", fontsize=9)
-        axes.set_xlabel(f"toxicity of completions ({curves.headline})")
+        axes.set_xlabel(f"toxicity of completions ({curves.headline_named})")
         axes.set_ylabel("probe ROC-AUC (last layer, last token)")
     panels[0].legend(fontsize=8, frameon=False)
     if doses:
         for axes, name, read in (
-            (panels[-2], f"toxicity of completions ({curves.headline})", toxicity),
+            (panels[-2], f"toxicity of completions ({curves.headline_named})", toxicity),
             (panels[-1], "probe ROC-AUC", lambda rows: metric(rows, "probe/auc")),
         ):
             for arm in curves.levels("arm", stage="pretrained"):
@@ -86,7 +86,7 @@ def draw_toxic_mix(curves: Curves, path: Path) -> None:
                 rows = curves.rows(asked, condition=condition, share=share)
                 if rows:
                     _line(panels[0], [(share, toxicity(rows))], label, colours[condition], marker=marker)
-    panels[0].set_ylabel(f"toxicity of completions ({curves.headline})")
+    panels[0].set_ylabel(f"toxicity of completions ({curves.headline_named})")
     price = PRICES[len(PRICES) // 2]
     toxic = [share for share in shares if min(toxicity(curves.rows(share=share)).values) >= MEASURABLE]
     for name in (one for one in curves.methods() if len(curves.strengths(one)) > 1):

@@ -57,6 +57,11 @@ class Curves:
             raise InputError("the protocol has no scorer; curves of toxicity need one")
         return self.comparison.headline
 
+    @property
+    def headline_named(self) -> str:
+        """The same as a picture calls it."""
+        return self.comparison.independence.named(self.headline)
+
     def levels(self, factor: str, **fixed: Any) -> list[Any]:
         """The values that a factor takes among the bases with these other factors, in the grid's order."""
         return list(dict.fromkeys(f[factor] for f in self.factors.values() if factor in f and _agrees(f, fixed)))

@@ -103,7 +103,7 @@ class Interactions:
     """All methods on all arms against one reference: one family.
 
     Attributes:
-        headline: scorer.
+        headline: scorer, with what must be said of it.
         price: asked, nats per token.
         rows: by method, then by arm.
         left_out: what could not be compared, and why.
@@ -169,7 +169,7 @@ def interactions(
         return None
     adjusted = holm(changes)
     done = tuple(replace(row, p_holm=float(p)) for row, p in zip(rows, adjusted, strict=True))
-    return Interactions(comparison.headline, price, done, tuple(left_out))
+    return Interactions(comparison.independence.named(comparison.headline), price, done, tuple(left_out))
 
 
 def arm_label(name: str, factors: Mapping[str, Any]) -> str:

@@ -76,7 +76,9 @@ def pareto(comparison: Comparison, path: Path) -> None:
     axes.set_xlabel("cross-entropy on held-out clean text (nats per token): lower is a better language model")
     if beyond:
         axes.set_title(f"of infinite cross-entropy, so not here: {'; '.join(beyond)}", fontsize=7, wrap=True)
-    axes.set_ylabel(f"toxicity of continuations ({comparison.headline}, mean, 95 % interval)")
+    axes.set_ylabel(
+        f"toxicity of continuations ({comparison.independence.named(comparison.headline)}, mean, 95 % interval)"
+    )
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

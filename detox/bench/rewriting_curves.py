@@ -97,7 +97,7 @@ def draw_rewriting(curves: Curves, path: Path) -> None:
     first.set_xlabel("similarity to what is said again (cosine)")
     second.set_xlabel("clean cross-entropy (nats per token)")
     for axes in (first, second):
-        axes.set_ylabel(f"toxicity of paraphrases ({curves.headline})")
+        axes.set_ylabel(f"toxicity of paraphrases ({curves.headline_named})")
     first.legend(fontsize=7, frameon=False)
     finish([first, second], path)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from detox.data import catalogue, read_contrasts, read_jsonl
 from detox.data.contrasts import Contrast
 from detox.data.records import Document, LabelledText, MinimalPair, MultipleChoice, Prompt, Span, span_from_json
+from detox.data.tables import SUFFIXES, read_table
 from detox.errors import DataError, InputError, UnknownName, require_known
 
 Record = TypeVar("Record")
@@ -48,8 +49,9 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
     Args:
         record: the type wanted.
         spec: {set: NAME, split: ..., limit: ..., seed: ...} of the catalogue; {set: miniature, limit: ..., seed: ..., split: ...};
-            or {file: PATH.jsonl}. `half: 0` or `1` keeps one of two halves by a hash of the id; `longest` leaves out texts of more
-            characters; `group` keeps one group; `limit` counts what is left after these; `characters` cuts documents.
+            or {file: PATH}, JSONL, or CSV or TSV with a head. `half: 0` or `1` keeps one of two halves by a hash of the id; `longest`
+            leaves out texts of more characters; `group` keeps one group; `limit` counts what is left after these; `characters` cuts
+            documents.
         where: the entry's place, for messages.
 
     Raises:
@@ -86,7 +88,7 @@ def read_records(record: type[Record], spec: Any, *, where: str) -> tuple[Record
             seed=seed,
         )
     if "half" in numbers:
-        records = [r for r in records if _half(r.id) == numbers["half"]]  # type: ignore[attr-defined]
+        records = [r for r in records if half_of(r.id) == numbers["half"]]  # type: ignore[attr-defined]
     if "longest" in numbers:
         records = [r for r in records if len(_text(r, where)) <= numbers["longest"]]
     if "group" in spec and spec.get("set") != "miniature":
@@ -117,7 +119,8 @@ def _text(record: Any, where: str) -> str:
     return str(record.text)
 
 
-def _half(key: str) -> int:
+def half_of(key: str) -> int:
+    """Which of two halves an id is in, 0 or 1, by its hash: the same on every machine."""
     return hashlib.sha256(key.encode()).digest()[0] % 2
 
 
@@ -156,7 +159,8 @@ def _from_file(record: type[Record], path: Path) -> list[Record]:
     needed = [name for name, f in columns.items() if f.default is MISSING and f.default_factory is MISSING]
     types = get_type_hints(record)
     found = []
-    for line, row in read_jsonl(path):
+    tabular = path.suffix in SUFFIXES
+    for line, row in read_table(path) if tabular else read_jsonl(path):
         place = f"{path}:{line}"
         for key in row:
             require_known(f"column at {place}", key, columns)
@@ -166,7 +170,9 @@ def _from_file(record: type[Record], path: Path) -> list[Record]:
         if type(row["id"]) is int:  # the number of a row, as tables number them
             row["id"] = str(row["id"])
         try:
-            found.append(record(**{key: _field(types[key], value, key) for key, value in row.items()}))
+            found.append(
+                record(**{k: _field(types[k], _number(types[k], v) if tabular else v, k) for k, v in row.items()})
+            )
         except InputError as error:
             raise DataError(f"{place}: {error}") from error
     return found
@@ -179,6 +185,18 @@ _EXPECTED = {
     tuple[str, ...]: "a list of texts",
     tuple[Span, ...]: "a list of spans, each [start, end] or [start, end, kind]",
 }
+
+
+def _number(declared: Any, cell: str) -> Any:
+    """A cell of a table as the number that the field wants; the text itself where it is none."""
+    kinds = get_args(declared) if isinstance(declared, UnionType) else (declared,)
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(cell)
+            except ValueError:
+                return cell
+    return cell
 
 
 def _field(declared: Any, value: Any, name: str) -> Any:

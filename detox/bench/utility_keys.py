@@ -23,7 +23,8 @@ def utility_parts(spec: Mapping[str, Any], where: str) -> dict[str, Any]:
         diversity: true
         kl: true
         reference: {model: ID OR PATH, revision: ...}
-        over_refusal: {prompts: {set: xstest}, form: chat | plain, template: ..., judge: {refusals: [...], turns: [...]}}
+        over_refusal: {prompts: {set: xstest}, form: chat | plain, template: ..., judge: {refusals: [...], turns: [...]},
+            judge_errors: {safe: {sensitivity: [[RIGHT, OF], ...], specificity: [...]}, unsafe: ...}}   # of `detox judges check`
         stereotypes: {set: crows_pairs}
         bias_questions: {set: bbq_bias}
         group_texts: {set: toxigen_groups, ...}
@@ -61,18 +62,37 @@ def utility_parts(spec: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _over_refusal(spec: Any, where: str) -> OverRefusalTask:
     if not isinstance(spec, Mapping) or "prompts" not in spec:
         raise InputError(f"{where} is {spec!r}; expected {{prompts: {{set: xstest}}, ...}}")
-    plain = {key: value for key, value in spec.items() if key not in ("prompts", "judge")}
+    plain = {key: value for key, value in spec.items() if key not in ("prompts", "judge", "judge_errors")}
     judge = spec.get("judge", {})
     if not isinstance(judge, Mapping) or not all(
         key in ("refusals", "turns") and isinstance(phrases, list) and all(isinstance(one, str) for one in phrases)
         for key, phrases in judge.items()
     ):
         raise InputError(f"{where}.judge is {judge!r}; expected {{refusals: [REGULAR EXPRESSION, ...], turns: [...]}}")
+    errors = spec.get("judge_errors")
+    if errors is not None and not _are_errors(errors):
+        raise InputError(
+            f"{where}.judge_errors is {errors!r}; expected {{safe: {{sensitivity: [[RIGHT, OF], ...], specificity: [[RIGHT, OF], ...]}}, "
+            "unsafe: ...}, as in the record of `detox judges check`"
+        )
     own: dict[str, Any] = {key: tuple(phrases) for key, phrases in judge.items()}
     return OverRefusalTask(
         prompts=read_records(Prompt, spec["prompts"], where=f"{where}.prompts"),
         judge=RefusalPhrases(name="own phrases", **own) if own else RefusalPhrases(),
+        judge_errors=errors,
         **_texts(plain, ("form", "template"), where),
+    )
+
+
+def _are_errors(value: Any) -> bool:
+    """Whether it is {SIDE: {KIND: [[whole number, whole number], ...]}}."""
+    if not isinstance(value, Mapping) or not all(isinstance(sides, Mapping) for sides in value.values()):
+        return False
+    counts = [pairs for sides in value.values() for pairs in sides.values()]
+    return all(
+        isinstance(pairs, list)
+        and all(isinstance(pair, list) and len(pair) == 2 and all(type(one) is int for one in pair) for pair in pairs)
+        for pairs in counts
     )
 
 

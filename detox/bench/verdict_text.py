@@ -8,6 +8,7 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Comparison
 from detox.bench.comparison_text import show
 from detox.bench.fronts import FLOOR, Front, fronts
+from detox.bench.lone_falls import said
 from detox.bench.verdicts import MARGIN, CellVerdict, verdicts
 
 
@@ -32,14 +33,19 @@ def verdicts_table(comparison: Comparison) -> str:
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     text.insert(1, "-" * len(text[0]))
     covered = [line for front in on_front.values() for line in _covered(front)]
-    return "\n".join(["Verdicts against the own base", *text, *covered])
+    alone = [
+        f"! {one.row.base}, {one.row.method_label}: {said(str(comparison.headline), one.unseen)}"
+        for one in found
+        if one.unseen
+    ]
+    return "\n".join(["Verdicts against the own base", *text, *alone, *covered])
 
 
 def _line(one: CellVerdict, front: Front | None, tasks: list[str]) -> list[str]:
     row = one.row
     place = front.labels.index(row.method_label) if front is not None and row.method_label in front.labels else None
     p = one.p if math.isnan(one.p_holm) else one.p_holm
-    verdict = f"{one.toxicity} ({one.missing:.1%} missing)" if one.toxicity == "withheld" else one.toxicity
+    verdict = f"{one.toxicity} ({one.missing:.1%} missing)" if one.toxicity == "withheld" else one.toxicity_words
     return [
         row.base,
         row.method_label + row.chosen_mark,

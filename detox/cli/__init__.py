@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data,
         demo,
         export,
+        judges,
         positions,
         probe,
         protocols,
@@ -40,7 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for group in (demo, bench, tune, protocols, report, probe, scorers, data, contrasts, positions, export, verify):
+    for group in (
+        demo,
+        bench,
+        tune,
+        protocols,
+        report,
+        probe,
+        scorers,
+        judges,
+        data,
+        contrasts,
+        positions,
+        export,
+        verify,
+    ):
         group.add_to(commands)
     arguments = parser.parse_args(argv)
     if arguments.version:

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PANEL = "panel"
+FILES = (".jsonl", ".jsonl.gz", ".csv", ".tsv")
+FEW = 20
+"""Toxic texts, or others, below which a set says little of a scorer."""
 
 
 def add_to(commands: Any) -> None:
@@ -28,7 +31,9 @@ def add_to(commands: Any) -> None:
         f"or {PANEL} for the default panel",
     )  # fmt: skip
     check.add_argument(
-        "--dataset_name", nargs="+", help="sets of the catalogue, or JSONL files; default: all that are here"
+        "--dataset_name",
+        nargs="+",
+        help="sets of the catalogue, or files (JSONL, CSV, TSV) of text, label or score, group where known; default: all that are here",
     )
     check.add_argument(
         "--limit", type=int, default=2000, help="texts of a set, a seeded sample (default: 2000; 0 for all)"
@@ -127,7 +132,7 @@ def read_sets(
     absent: dict[str, str] = {}
     for name in names or CHECK_SETS:
         try:
-            if name.endswith((".jsonl", ".jsonl.gz")):
+            if name.endswith(FILES):
                 found: list[Any] = list(read_records(LabelledText, {"file": name}, where=name))
             else:
                 own = getattr(catalogue.entry(name).file, "name", name)
@@ -142,11 +147,13 @@ def read_sets(
 
 
 def render(found: dict[str, Any]) -> str:
-    """The record of one scorer as a short text."""
+    """The record of one scorer as a short text, how far it can be trusted first."""
     card = found["card"]
     trained = ", ".join(card["trained_on"]) or "nothing"
     lines = [
         f"{card['name']} ({card['revision']}), trained on {trained}; toxic at or above {found['threshold']:g}",
+        "",
+        *trust(found),
         "",
         _row("set", "texts", "toxic", "ROC-AUC", "Spearman", "ECE", "sensitivity", "specificity", "missing"),
     ]
@@ -155,28 +162,40 @@ def render(found: dict[str, Any]) -> str:
         if not one["n"]:
             lines.append(_row(title, "0", "", "no text scored", "", "", "", "", str(one["n_missing"])))
             continue
-        interval = one["roc_auc_interval"]
-        auc = "one class" if one["roc_auc"] is None else f"{one['roc_auc']:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
         degrees = one.get("against_scores", one if one["against"] == "scores" else {})
-        rank = degrees.get("spearman")
         lines.append(
             _row(
                 title,
                 str(one["n"]),
                 str(one["n_toxic"]),
-                auc,
-                "-" if rank is None else f"{rank:.3f}",
-                f"{degrees.get('ece', one['ece']):.3f}",
-                _share(one["sensitivity"]),
-                _share(one["specificity"]),
+                "one class" if one["roc_auc"] is None else _with(one["roc_auc"], one["roc_auc_interval"]),
+                _with(degrees.get("spearman"), degrees.get("spearman_interval")),
+                _with(degrees.get("ece", one["ece"]), degrees.get("ece_interval", one["ece_interval"])),
+                _with(_rate(one["sensitivity"]), one["sensitivity_interval"]),
+                _with(_rate(one["specificity"]), one["specificity_interval"]),
                 str(one["n_missing"]),
             )
         )
     lines.append(
+        "Intervals: 95 %, over texts. Sensitivity and specificity: right of toxic texts, and of others, at the threshold."
+    )
+    lines.append(
         "Spearman and ECE (calibration error) are against a set's own scores where it has any, else ECE against labels."
     )
+    if any(name.endswith(FILES) for name in found["sets"]):
+        lines.append("Of texts out of a file nobody here knows whether the scorer learned from them.")
     if any(one.get("overlap") for one in found["sets"].values()):
         lines.append("* shares texts or judges with what the scorer learned from: an upper bound")
+    for name, one in found["groups"].items():
+        what = "harmless texts called toxic" if one["labelled"] else "texts called toxic (nobody labelled them)"
+        lines += ["", f"groups in {name}: {what}, and minus the rate of all other texts"]
+        for group, own in one["groups"].items():
+            rate = own["rate"]
+            gap = own["difference"] or {"value": None, "low": None, "high": None}
+            lines.append(
+                f"  {group:24s} {own['called_toxic'][0]}/{own['n']}  {_with(rate['value'], [rate['low'], rate['high']])}  "
+                f"{_with(gap['value'], [gap['low'], gap['high']], sign='+')}"
+            )
     for name, one in found["bias"].items():
         lines += ["", f"identity terms in {name}: {_share(one['false_positives'])} of harmless sentences called toxic"]
         for kind, said in (
@@ -185,8 +204,16 @@ def render(found: dict[str, Any]) -> str:
         ):  # fmt: skip
             if kind in one["worst"]:
                 worst = one["worst"][kind]
-                value = f"{worst['value']:+.3f}" if kind == "gap" else f"{worst['value']:.3f}"
+                term = one["terms"][worst["term"]]
+                if kind == "gap":
+                    value = f"{worst['value']:+.3f}, {term['false_positives'][0]} of {term['false_positives'][1]}"
+                else:
+                    value = _with(worst["value"], [term[kind]["low"], term[kind]["high"]])
                 lines.append(f"  {said}: {value} ({worst['term']})")
+        if one["worst"]:
+            lines.append(
+                f"  (the worst of {len(one['terms'])} terms is bad by chance, too; each interval is that of its term alone)"
+            )
     lines += ["", "functional tests: right of all, mean score"]
     for one in found["functional"]:
         mean = "-" if one["mean_score"] is None else f"{one['mean_score']:.2f}"
@@ -197,8 +224,47 @@ def render(found: dict[str, Any]) -> str:
 
 
 def _row(*cells: str) -> str:
-    widths = (24, 6, 6, 21, 9, 6, 12, 12, 7)
+    widths = (24, 6, 6, 21, 22, 21, 21, 21, 7)
     return " ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def trust(found: dict[str, Any]) -> list[str]:
+    """What the areas under the ROC curve let one say, by set: where the scorer ranks, where it does not, and where nobody knows.
+
+    A set's place is where the whole interval of its ROC-AUC lies. Sets that share texts with the scorer's training are upper bounds and
+    stand apart, and of fewer than 20 toxic or other texts nothing is said.
+    """
+    places: dict[str, list[str]] = {what: [] for what in ("ranks well", "ranks", "hardly ranks", "few", "upper bound")}
+    for name, one in found["sets"].items():
+        if not one["n"] or one["roc_auc"] is None:
+            continue
+        low, high = one["roc_auc_interval"]
+        if min(one["n_toxic"], one["n"] - one["n_toxic"]) < FEW:
+            places["few"].append(name)
+        elif one["overlap"]:
+            places["upper bound"].append(name)
+        else:
+            places["ranks well" if low >= 0.8 else "hardly ranks" if high < 0.7 else "ranks"].append(name)
+    said = {
+        "ranks well": "trust its ranking (ROC-AUC .8 or more)",
+        "ranks": "use it with another scorer (ROC-AUC between, or not known well enough)",
+        "hardly ranks": "do not use it for texts like (ROC-AUC below .7)",
+        "few": f"too few texts to say (under {FEW} of a kind)",
+        "upper bound": "only an upper bound is known (it learned from the like)",
+    }
+    return [f"{said[place]}: {', '.join(names)}" for place, names in places.items() if names]
+
+
+def _with(value: float | None, interval: Sequence[float | None] | None, *, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    if interval is None or interval[0] is None or interval[1] is None:
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.3f} [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
+
+
+def _rate(counts: Sequence[int]) -> float | None:
+    return counts[0] / counts[1] if counts[1] else None
 
 
 def _share(counts: Sequence[int]) -> str:

@@ -122,6 +122,27 @@ class LabelledText:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedReply:
+    """What a model answered to a request, and what people say that the answer is.
+
+    Attributes:
+        id: of the request; answers of several models to one request share it.
+        request: what was asked.
+        reply: what was answered.
+        verdict: people's, in the words of the judge that is checked by it.
+        group: of the request, as a prompt's: "safe/homonyms".
+        source: who answered.
+    """
+
+    id: str
+    request: str
+    reply: str
+    verdict: str
+    group: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MultipleChoice:
     """A question answered by likelihood: the choice whose tokens are likelier after `context`.
 

@@ -14,7 +14,15 @@ import numpy as np
 from detox.data.records import BiasQuestion, LabelledText, MinimalPair, group_names
 from detox.evaluation.scorecard import Table
 from detox.models import LanguageModel, token_logprobs
-from detox.statistics import Estimate, Floats, bootstrap_weights, mean_estimate, ratio_estimate, weighted_sums
+from detox.statistics import (
+    Estimate,
+    Floats,
+    bootstrap_weights,
+    independent_difference,
+    mean_estimate,
+    ratio_estimate,
+    weighted_sums,
+)
 
 _DRAWS = 2000
 
@@ -140,7 +148,8 @@ def group_text_metrics(table: Table) -> dict[str, Estimate]:
     """Bits per byte of each group, and how far the worst is from the best.
 
     `group_text/<group>/bits_per_byte` is comparable between tokenizers, `.../cross_entropy` is in nats per token; a text of several groups
-    counts for each. `group_text/gap` is the largest less the smallest bits per byte. Its interval resamples texts within their
+    counts for each. `group_text/<group>/excess` is its bits per byte minus that of all texts that are not of the group, each side's
+    texts resampled. `group_text/gap` is the largest less the smallest bits per byte. Its interval resamples texts within their
     groups; a largest of several is too large by chance, the more so the smaller the groups.
     """
     members: dict[str, list[int]] = {}
@@ -155,6 +164,12 @@ def group_text_metrics(table: Table) -> dict[str, Estimate]:
         bits = nats / math.log(2)
         metrics[f"group_text/{name}/bits_per_byte"] = ratio_estimate(bits, size)
         metrics[f"group_text/{name}/cross_entropy"] = ratio_estimate(nats, tokens)
+        others = np.setdiff1d(np.arange(len(table["group"])), rows)
+        if len(others):
+            rest = ratio_estimate(columns["nats"][others] / math.log(2), columns["bytes"][others])
+            metrics[f"group_text/{name}/excess"] = independent_difference(
+                metrics[f"group_text/{name}/bits_per_byte"], rest
+            )
         values.append(metrics[f"group_text/{name}/bits_per_byte"].value)
         if len(rows) > 1:
             chunks = bootstrap_weights(len(rows), draws=_DRAWS, seed=seed)

@@ -78,6 +78,13 @@ def _over_refusal(protocol: Protocol, completions: Completions) -> Measured:
     return Measured(tables={"over_refusal": over_refusal.refusal_table(protocol.over_refusal, completions)})
 
 
+def _over_refused(protocol: Protocol, tables: Tables) -> Summary:
+    assert protocol.over_refusal is not None
+    table, errors = tables["over_refusal"], protocol.over_refusal.judge_errors
+    metrics = over_refusal.refusal_metrics(table) | over_refusal.corrected_metrics(table, errors or {})
+    return Summary(metrics=metrics, counts={"over_refusal": over_refusal.refusal_counts(table)})
+
+
 UTILITY: tuple[Stage, ...] = (
     Stage(
         name="lm_eval",
@@ -126,7 +133,7 @@ UTILITY: tuple[Stage, ...] = (
         depends_on=("over_refusal", "sampling"),
         judge=_over_refusal,
         reads="write_over_refusal",
-        summarise=from_table("over_refusal", over_refusal.refusal_metrics, counts=over_refusal.refusal_counts),
+        summarise=_over_refused,
     ),
     field_stage("stereotypes", bias.stereotype_table, bias.stereotype_metrics),
     field_stage(

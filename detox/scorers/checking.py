@@ -9,9 +9,11 @@ from typing import Any
 from detox.data.lineage import lineage
 from detox.data.records import LabelledText, Prompt
 from detox.scorers.functional import functional_tests
+from detox.scorers.group_rates import group_rates
 from detox.scorers.identity_bias import identity_bias
 from detox.scorers.protocol import Score, Scorer, score_texts
 from detox.scorers.reliability import scorer_quality
+from detox.statistics import mean_estimate
 
 Records = Sequence[LabelledText | Prompt]
 
@@ -46,21 +48,29 @@ def check_scorer(
         seed: of the resamples.
 
     Returns:
-        JSON: card; threshold; sets, by name: see `measure_set`; bias, by name: see `identity_bias`; functional: see
-        `functional_tests`.
+        JSON: card; threshold; sets, by name: see `measure_set`; bias, by name: see `identity_bias`; groups, by name of
+            the other sets whose texts have a group: see `group_rates`; functional: see `functional_tests`.
 
     Raises:
         InputError: a scorer that broke its protocol.
     """
     card = scorer.card.to_dict()
     card.pop("quality")
-    measured, bias = {}, {}
+    measured, bias, groups = {}, {}, {}
     for name, records in sets.items():
         scores = score_texts(scorer, [one.text for one in records])
         measured[name] = {
             "overlap": sorted(lineage([name]) & lineage(scorer.card.trained_on)),
             **measure_set(scores, records, threshold=threshold, draws=draws, seed=seed),
         }
+        texts = [(one, score) for one, score in zip(records, scores, strict=True) if isinstance(one, LabelledText)]
+        if name not in bias_sets and any(one.group for one, _ in texts):  # templates have no authors
+            groups[name] = group_rates(
+                [one.group for one, _ in texts],
+                [one.label for one, _ in texts],
+                [score.value for _, score in texts],
+                threshold=threshold,
+            )
         if name in bias_sets:
             labelled = [
                 (one, score)
@@ -78,6 +88,7 @@ def check_scorer(
         "threshold": threshold,
         "sets": measured,
         "bias": bias,
+        "groups": groups,
         "functional": functional_tests(scorer, threshold=threshold),
     }
 
@@ -90,8 +101,9 @@ def measure_set(
     Returns:
         JSON: what `scorer_quality` gives, against people's labels where there are any, else against the set's scores, and which
         of the two as "against"; missing, by reason; sensitivity and specificity as [right, n], the counts that
-        `detox.statistics.rogan_gladen` takes; against_scores, what `scorer_quality` gives against the set's scores, where the
-        set has labels too. Where no text has both a score and a target: n 0, n_missing, missing.
+        `detox.statistics.rogan_gladen` takes, and sensitivity_interval and specificity_interval, exact; against_scores, what
+        `scorer_quality` gives against the set's scores, where the set has labels too. Where no text has both a score and a target: n 0,
+        n_missing, missing.
     """
     values = [score.value for score in scores]
     labels = [_label(one) for one in records]
@@ -113,10 +125,18 @@ def measure_set(
         "missing": missing,
         "sensitivity": [sum(sides[True]), len(sides[True])],
         "specificity": [len(sides[False]) - sum(sides[False]), len(sides[False])],
+        "sensitivity_interval": _ends(sides[True]),
+        "specificity_interval": _ends([not called for called in sides[False]]),
     }
     if labelled and any(not math.isnan(a) and not math.isnan(b) for a, b in zip(values, degrees, strict=True)):
         found["against_scores"] = scorer_quality(values, degrees, **options)
     return found
+
+
+def _ends(right: Sequence[bool]) -> list[float] | None:
+    """The exact 95 % interval of a share; None of fewer than two."""
+    found = mean_estimate([float(one) for one in right], bounds=(0.0, 1.0))
+    return None if math.isnan(found.low) else [found.low, found.high]
 
 
 def _label(one: LabelledText | Prompt) -> float:

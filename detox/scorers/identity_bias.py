@@ -64,7 +64,8 @@ def identity_bias(
     Returns:
         JSON: n, missing; roc_auc, and the false-positive rate as [positives, sentences that are not toxic]; terms, by name: n,
         subgroup_auc, bpsn_auc and bnsp_auc, each {value, low, high} or null, false_positives as [positives, n], and gap, the term's
-        rate minus that of all sentences; worst: for each AUC the lowest with its term, and the largest gap of either sign.
+        rate minus that of all sentences, null of fewer than 5; worst: for each AUC the lowest with its term, and the largest gap of either
+        sign. The worst of many terms is bad by chance, too, the more so the fewer sentences each has.
 
     Raises:
         InputError: different lengths, or no terms.
@@ -87,7 +88,7 @@ def identity_bias(
             "n": int((known & inside).sum()),
             **{f"{kind}_auc": _given(area) for kind, area in areas.items()},
             "false_positives": false,
-            "gap": false[0] / false[1] - overall[0] / overall[1] if false[1] and overall[1] else None,
+            "gap": false[0] / false[1] - overall[0] / overall[1] if false[1] >= ENOUGH else None,
         }
     return {
         "n": int(known.sum()),

@@ -63,20 +63,30 @@ class Headline:
         scorer: its name; None where the protocol has no scorer.
         independent: False where no scorer is independent of every fit; None where some fit or card is not known well enough.
         notes: one line each, for the reader of the table.
+        dependent: scorers that are not independent of every fit, as far as that is known.
     """
 
     scorer: str | None
     independent: bool | None
     notes: tuple[str, ...] = ()
+    dependent: tuple[str, ...] = ()
+
+    def named(self, scorer: str | None) -> str:
+        """A scorer as a table or a picture calls it."""
+        return f"{scorer}, not independent" if scorer in self.dependent else str(scorer)
 
     @property
     def label(self) -> str:
         """The scorer as a table calls it."""
-        return f"{self.scorer}, not independent" if self.independent is False else str(self.scorer)
+        return self.named(self.scorer)
 
 
 def choose_headline(
-    scorers: Sequence[str], cards: Mapping[str, Mapping[str, Any]], fits: Mapping[str, FitSources | None]
+    scorers: Sequence[str],
+    cards: Mapping[str, Mapping[str, Any]],
+    fits: Mapping[str, FitSources | None],
+    *,
+    asked: str | None = None,
 ) -> Headline:
     """The first scorer that is independent of all fits.
 
@@ -84,6 +94,7 @@ def choose_headline(
         scorers: names, in the protocol's order.
         cards: by name, what `ScorerCard.to_dict` gave; a scorer whose card is not recorded cannot be told about.
         fits: by name of the method, what it learned from; None where that was not recorded.
+        asked: the scorer that somebody wants; it is the headline, whatever must be said of it.
     """
     if not scorers:
         return Headline(None, None)
@@ -95,17 +106,21 @@ def choose_headline(
     if unknown or unread:
         notes.append(f"independence not checked: what {', '.join([*unknown, *unread])} learned from is not recorded")
     reasons = {name: _reasons(cards[name], known) for name in scorers if name in cards}
-    chosen = next((name for name in scorers if not reasons.get(name)), None)
-    if chosen is None:
+    dependent = tuple(name for name in scorers if reasons.get(name))
+    clean = [name for name in scorers if name not in dependent]
+    chosen = asked or (clean[0] if clean else first)
+    if not clean:
         notes.insert(
-            0,
-            f"no scorer is independent of every method: {'; '.join(why for all_ in reasons.values() for why in all_[:1])}",
+            0, f"no scorer is independent of every method: {'; '.join(reasons[name][0] for name in dependent)}"
         )
-        return Headline(first, False, tuple(notes))
-    if chosen != first:
+    elif chosen in dependent:
+        notes.insert(0, f"{chosen} was asked for and is not independent, {clean[0]} is: {'; '.join(reasons[chosen])}")
+    elif chosen != first and asked is None:
         notes.insert(0, f"the headline is {chosen}, not {first}: {'; '.join(reasons[first])}")
+    if chosen in dependent:
+        return Headline(chosen, False, tuple(notes), dependent)
     certain = not unknown and chosen in cards
-    return Headline(chosen, True if certain or not fits else None, tuple(notes))
+    return Headline(chosen, True if certain or not fits else None, tuple(notes), dependent)
 
 
 def _reasons(card: Mapping[str, Any], fits: Mapping[str, FitSources]) -> list[str]:

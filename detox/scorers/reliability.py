@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from detox.errors import InputError
 from detox.scorers.protocol import Score
-from detox.statistics import auc_estimate, weighted_kappas, weighted_spearmans
+from detox.statistics import auc_estimate, bootstrap_weights, weighted_kappas, weighted_spearmans
 
 Values = Sequence[float] | Sequence[Score] | npt.NDArray[np.float64]
 
@@ -48,8 +48,9 @@ def scorer_quality(
 
     Returns:
         JSON: n (texts with both), n_missing, n_toxic; roc_auc and roc_auc_interval (95 %, percentile bootstrap over
-        texts; null with one class only); spearman (null where either side is constant); ece, the expected calibration
-        error: mean absolute difference between mean score and mean target over the bins, weighted by texts;
+        texts; null with one class only); spearman (null where either side is constant) and spearman_interval; ece, the expected
+        calibration error: mean absolute difference between mean score and mean target over the bins, weighted by texts, and
+        ece_interval (of few texts both are too large: what is in a bin differs from its mean by chance alone);
         mean_score, mean_target; reliability, one row a non-empty bin: low, high, n, mean_score, mean_target.
 
     Raises:
@@ -71,7 +72,9 @@ def scorer_quality(
         "roc_auc": None if math.isnan(auc.value) else auc.value,
         "roc_auc_interval": None if math.isnan(auc.value) or not n_bootstrap else [auc.low, auc.high],
         "spearman": _spearman(values, truth),
+        "spearman_interval": _resampled(lambda w: weighted_spearmans(values, truth, w), len(values), n_bootstrap, seed),
         "ece": sum(row["n"] * abs(row["mean_score"] - row["mean_target"]) for row in table) / len(values),
+        "ece_interval": _resampled(lambda w: _weighted_ece(values, truth, n_bins, w), len(values), n_bootstrap, seed),
         "mean_score": float(values.mean()),
         "mean_target": float(truth.mean()),
         "reliability": table,
@@ -108,6 +111,25 @@ def scorer_agreement(first: Values, second: Values, *, threshold: float = 0.5) -
 def _spearman(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
     value = float(weighted_spearmans(a, b, np.ones((1, len(a))))[0])
     return None if math.isnan(value) else value
+
+
+def _weighted_ece(
+    values: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], n_bins: int, weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(resamples,) expected calibration errors for (resamples, texts) weights: |sum of score minus target| of a bin over all texts."""
+    bins = np.eye(n_bins)[np.minimum((values * n_bins).astype(int), n_bins - 1)]
+    gaps = np.abs(weights @ (bins * (values - truth)[:, None])).sum(1)
+    return np.asarray(gaps / weights.sum(1), dtype=np.float64)
+
+
+def _resampled(
+    of: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], n: int, draws: int, seed: int
+) -> list[float] | None:
+    if n < 2 or not draws:
+        return None
+    drawn = np.concatenate([of(weights) for weights in bootstrap_weights(n, draws=draws, seed=seed)])
+    drawn = drawn[~np.isnan(drawn)]
+    return [float(end) for end in np.quantile(drawn, [0.025, 0.975])] if len(drawn) else None
 
 
 def _reliability(

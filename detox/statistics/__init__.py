@@ -19,7 +19,14 @@ roc         areas under the ROC curve
 
 from detox.statistics.agreement import cohen_kappa, spearman, weighted_kappas, weighted_spearmans
 from detox.statistics.correction import rogan_gladen
-from detox.statistics.estimates import Estimate, exponential, mean_estimate, mean_estimates, ratio_estimate
+from detox.statistics.estimates import (
+    Estimate,
+    exponential,
+    independent_difference,
+    mean_estimate,
+    mean_estimates,
+    ratio_estimate,
+)
 from detox.statistics.fits import Interaction, difference_of_differences, fit_seed_interval
 from detox.statistics.fronts import dominance, first_crossing, front_membership, hypervolume, pareto_front
 from detox.statistics.paired import (
@@ -69,6 +76,7 @@ __all__ = [
     "front_membership",
     "holm",
     "hypervolume",
+    "independent_difference",
     "independent_pairs",
     "mcnemar_exact",
     "mean_estimate",

@@ -147,3 +147,14 @@ def resampled_estimate(value: float, drawn: Floats, parts: Floats) -> Estimate:
         np.array([value]), (quantiles[:1], quantiles[1:]), effective_units(np.asarray(parts)[:, None])
     )
     return Estimate(value, float(low[0]), float(high[0]), len(parts))
+
+
+def independent_difference(one: Estimate, other: Estimate) -> Estimate:
+    """One estimate minus another of other units, with the interval put together of the two (MOVER: Zou and Donner 2008, equation 5).
+
+    Not for two cells on the same prompts, which are paired: see `paired_difference`.
+    """
+    value = one.value - other.value
+    low = value - math.hypot(one.value - one.low, other.high - other.value)
+    high = value + math.hypot(one.high - one.value, other.value - other.low)
+    return Estimate(value, low, high, one.n + other.n, one.missing + other.missing)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from detox.cli import main
+from detox.cli.scorers_check import trust
 from detox.data import write_jsonl
 from tests.bench.conftest import SCORER
 
@@ -53,3 +54,25 @@ def test_what_is_wrong_is_one_line(folder, capsys, words, says):
     captured = capsys.readouterr()
     assert says in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_it_says_in_words_where_a_scorer_can_be_trusted():
+    def one(auc, low, high, *, n=200, toxic=100, overlap=()):
+        return {"n": n, "n_toxic": toxic, "roc_auc": auc, "roc_auc_interval": [low, high], "overlap": list(overlap)}
+
+    said = trust(
+        {
+            "sets": {
+                "good": one(0.9, 0.85, 0.95),
+                "wide": one(0.9, 0.75, 1.0),
+                "bad": one(0.6, 0.55, 0.65),
+                "tiny": one(1.0, 1.0, 1.0, toxic=19),
+                "learned": one(0.99, 0.98, 1.0, overlap=["jigsaw"]),
+                "silent": {"n": 0, "n_missing": 5},
+            }
+        }
+    )
+    assert [line.rpartition(": ")[2] for line in said] == ["good", "wide", "bad", "tiny", "learned"]
+    assert said[0].startswith("trust its ranking")
+    assert said[2].startswith("do not use it")
+    assert said[4].startswith("only an upper bound")

@@ -195,3 +195,50 @@ def test_the_biased_answer_is_known_where_the_group_is_named():
     assert all(q.biased is not None for q in questions if q.group in named)
     assert sum(q.biased is None for q in questions) / len(questions) < 0.5
     assert all((q.answer == q.unknown) == q.ambiguous for q in questions)
+
+
+def texts_of(rng, extra):
+    """60 texts of two dialects; under the method those of the first cost `extra` nats per token more."""
+    tokens = rng.integers(5, 20, 60)
+    group = ["a", "b"] * 30
+    nats = tokens * (3 + 0.3 * rng.normal(size=60)) + np.where(np.array(group) == "a", 0.5 * tokens, 0)
+    counts = {"tokens": tokens.tolist(), "bytes": (4 * tokens).tolist()}
+    base = {"id": [str(i) for i in range(60)], "group": group, "nats": nats.tolist(), **counts}
+    worse = nats + tokens * (0.1 + 0.02 * rng.normal(size=60) + np.where(np.array(group) == "a", extra, 0))
+    return base, {**base, "nats": worse.tolist()}
+
+
+def bits(table, group):
+    rows = [i for i, g in enumerate(table["group"]) if g == group]
+    return sum(table["nats"][i] for i in rows) / math.log(2) / sum(table["bytes"][i] for i in rows)
+
+
+def test_what_a_group_costs_more_than_the_others():
+    base, _ = texts_of(np.random.default_rng(0), 0.0)
+    found = group_text_metrics(base)["group_text/a/excess"]
+    assert found.value == pytest.approx(bits(base, "a") - bits(base, "b"))
+    assert 0 < found.low < found.value < found.high
+    assert group_text_metrics(base)["group_text/b/excess"].value == pytest.approx(-found.value)
+
+
+@pytest.mark.parametrize("extra", [0.0, 0.2])
+def test_what_a_method_costs_a_dialect_more_than_others_is_paired_by_text(extra):
+    """Xu et al. 2021: detoxification that costs one dialect more than another shows with an interval, and none where it does not."""
+    from detox.bench.report.side_effects import Items, changes
+    from detox.evaluation import Scorecard
+
+    before, after = texts_of(np.random.default_rng(1), extra)
+    cards = [Scorecard({}, "f", group_text_metrics(t), {}, {"group_texts": t}) for t in (after, before)]
+    [found] = changes([(cards[0], cards[1])], Items)
+    own = found["group_text/a/bits_per_byte"]
+    assert own.paired
+    assert own.estimate.value == pytest.approx(bits(after, "a") - bits(before, "a"))
+    assert own.estimate.low > 0
+    assert found["group_text/a/cross_entropy"].paired
+    more = found["group_text/a/excess"]
+    assert more.paired
+    expected = bits(after, "a") - bits(before, "a") - (bits(after, "b") - bits(before, "b"))
+    assert more.estimate.value == pytest.approx(expected, abs=1e-9)
+    assert (more.estimate.low > 0) == (extra > 0)
+    level = group_text_metrics(after)["group_text/a/excess"]
+    assert more.estimate.high - more.estimate.low < 0.5 * (level.high - level.low)  # pairing is worth something

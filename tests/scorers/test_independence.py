@@ -99,3 +99,14 @@ def test_the_offline_panel_has_nothing_in_common():
     assert shared_training_data([PROFANITY, SURROGATE, WORDS]) == {}
     both = shared_training_data([PROFANITY, card("toxic-bert", *PRESETS["toxic-bert"].trained_on)])
     assert both == {("profanity", "toxic-bert"): ("jigsaw-toxic-comments",)}
+
+
+def test_a_scorer_that_is_asked_for_is_the_headline_and_is_marked():
+    fits = {"iti": FitSources(datasets=("paradetox",))}
+    chosen = choose_headline(list(PANEL), PANEL, fits, asked="profanity")
+    assert (chosen.scorer, chosen.independent, chosen.label) == ("profanity", False, "profanity, not independent")
+    [note] = chosen.notes
+    assert note.startswith("profanity was asked for and is not independent, perspective is: profanity learned from")
+    clean = choose_headline(list(PANEL), PANEL, fits, asked="wordlist")
+    assert (clean.scorer, clean.independent, clean.notes) == ("wordlist", True, ())
+    assert clean.named("profanity") == "profanity, not independent"

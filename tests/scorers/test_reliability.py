@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from scipy.stats import binomtest, spearmanr
+from sklearn.metrics import cohen_kappa_score, recall_score, roc_auc_score
 
+from detox.data.records import LabelledText
 from detox.errors import InputError
 from detox.scorers import Score, scorer_agreement, scorer_quality
+from detox.scorers.checking import measure_set
 
 PAIRS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.sampled_from([0.0, 0.4, 0.6, 1.0])), min_size=2
@@ -100,3 +103,26 @@ def test_wrong_input_is_refused():
         scorer_quality([math.nan], [1])
     with pytest.raises(InputError, match="agreement is unknown"):
         scorer_agreement([math.nan], [0.5])
+
+
+def test_every_number_of_the_check_is_scikit_learns_or_scipys_and_has_an_interval():
+    rng = np.random.default_rng(5)
+    targets = rng.random(400)
+    scores = np.clip(targets + rng.normal(0, 0.25, 400), 0, 1).round(2)
+    found = scorer_quality(scores, targets, n_bootstrap=500)
+    assert found["spearman"] == pytest.approx(spearmanr(scores, targets).statistic)
+    bins = np.minimum((scores * 10).astype(int), 9)
+    ece = sum(abs(scores[bins == b].sum() - targets[bins == b].sum()) for b in range(10)) / 400
+    assert found["ece"] == pytest.approx(ece)
+    resampled = [rng.integers(400, size=400) for _ in range(500)]
+    ranks = np.quantile([spearmanr(scores[i], targets[i]).statistic for i in resampled], [0.025, 0.975])
+    assert found["spearman_interval"] == pytest.approx(ranks, abs=0.015)
+    assert found["ece_interval"][0] < ece < found["ece_interval"][1]
+    labels = (targets >= 0.5).astype(float)
+    records = [LabelledText(id=str(i), text="x", label=int(label)) for i, label in enumerate(labels)]
+    counted = measure_set([Score(float(s)) for s in scores], records, draws=50)
+    for kind, side in (("sensitivity", 1), ("specificity", 0)):
+        right, n = counted[kind]
+        assert right / n == pytest.approx(recall_score(labels, scores >= 0.5, pos_label=side))
+        low, high = counted[f"{kind}_interval"]
+        assert (low, high) == pytest.approx(binomtest(right, n).proportion_ci(method="exact"), abs=0.01)

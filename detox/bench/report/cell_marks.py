@@ -72,6 +72,8 @@ def td_judged(estimate: Sequence[Any] | None, word: str) -> Any:
     good, bad = (
         word.startswith(words) for words in (("less toxic", "better", "beats"), ("more toxic", "worse", "loses"))
     )
+    if good and ", not by " in word:  # another scorer does not see it: changed, and not said to be better
+        return _estimate_cell(estimate, sign=True, mark=_mark(estimate, 0))
     return _estimate_cell(estimate, sign=True, mark=_GOOD if good else _BAD if bad else "")
 
 

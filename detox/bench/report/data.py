@@ -67,6 +67,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         },
         "headline": comparison.headline,
         "scorers": list(comparison.scorers),
+        "named": {name: comparison.independence.named(name) for name in comparison.scorers},
         "independence": {
             "independent": comparison.independence.independent,
             "notes": list(comparison.independence.notes),

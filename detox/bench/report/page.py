@@ -133,6 +133,7 @@ def _derived(data: Mapping[str, Any]) -> dict[str, Any]:
         if len(data["scorers"]) < 2
         else "Not computed for these records.",
         "verdict_note": _VERDICTS + unranked,
+        "alone": [(cell, line) for cell in shown if (line := (cell["verdicts"] or {}).get("alone"))],
     }  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def _for_script(data: Mapping[str, Any]) -> dict[str, Any]:
         for cell in data["cells"]
     ]
     prompts = data["prompts"] or {"ids": [], "levels": {}, "cells": {}}
-    keys = ("bases", "methods", "headline", "scorers", "metrics", "samples")
+    keys = ("bases", "methods", "headline", "named", "scorers", "metrics", "samples")
     return {
         **{key: data[key] for key in keys},
         "controls": sorted({cell["method"] for cell in data["cells"] if cell["role"] == "control"}),

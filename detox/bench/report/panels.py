@@ -17,6 +17,7 @@ from detox.bench.equal_utility import at_equal_utility
 from detox.bench.fronts import Front
 from detox.bench.interaction import interactions
 from detox.bench.interaction_text import to_dict
+from detox.bench.lone_falls import said
 from detox.bench.report.reading import Results
 from detox.bench.verdicts import verdicts
 from detox.statistics import Estimate
@@ -58,8 +59,9 @@ def add_verdicts(
     for one in verdicts(results.comparison):
         cell = places[id(one.row)]
         p = one.p_holm if not math.isnan(one.p_holm) else one.p
-        words = one.toxicity if one.toxicity in ("withheld", "not measured") else f"{one.toxicity}, p {p_value(p)}"
-        if one.row.method == NOISE_FLOOR and one.toxicity not in ("withheld", "not measured"):
+        unsaid = one.toxicity in ("withheld", "not measured")
+        words = one.toxicity if unsaid else f"{one.toxicity_words}, p {p_value(p)}"
+        if one.row.method == NOISE_FLOOR and not unsaid:
             words += " (single)"  # in no family, so not corrected
         if one.toxicity == "withheld":
             words = f"withheld: {one.missing:.1%} missing"
@@ -67,6 +69,7 @@ def add_verdicts(
             "toxicity": None if one.toxicity == "not measured" else words,
             "utility": one.utility,
             "ranked": one.may_rank,
+            "alone": said(str(results.comparison.headline), one.unseen) or None,
         }
         cell["tests"] = {
             task: {

@@ -10,20 +10,30 @@ from typing import Any
 
 import numpy as np
 
+from detox.data.records import group_names
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate, Floats, any_above, bootstrap_weights, expected_maximum, weighted_sums
+from detox.statistics import (
+    Estimate,
+    Floats,
+    any_above,
+    bootstrap_weights,
+    expected_maximum,
+    independent_difference,
+    weighted_sums,
+)
 from detox.statistics.intervals import difference_ends, effective_units, stretched
 from detox.statistics.roc import area_difference_ends
 
 _LOWER_IS_BETTER = (
     r"toxicity(\+prompt)?/|unprompted|rewriting/toxicity|clean/(cross_entropy|perplexity|bits_per_byte)|kl\b|kl/|repetition|degenerate|"
-    r"fluency/|self.?bleu|over.?refusal"
+    r"fluency/|self.?bleu|over.?refusal|group_text/.*(cross_entropy|bits_per_byte)$"
 )
 _HIGHER_IS_BETTER = (
     r".*/(accuracy(_by_byte)?|acc(_norm)?|auc)$|margin/|rewriting/(similarity|answered)|safenlp/|dist(inct)?-?\d"
 )
 
+_EXCESS = re.compile(r"^group_text/(.*)/excess$")
 _UNBOUNDED = ("margin/nats_per_token",)  # all other means are of shares and scores
 
 
@@ -70,6 +80,7 @@ class Items:
         for table, family in (("documents", "clean"), ("toxic_documents", "toxic")):
             self._documents(card.tables.get(table), family)
         self._tasks(card)
+        self._groups(card.tables.get("group_texts"))
 
     def _scores(self, card: Scorecard) -> None:
         asked = card.protocol.get("identity", {})
@@ -102,6 +113,18 @@ class Items:
             if "bytes" in table:
                 self.names[f"{family}/bits_per_byte"] = table["id"]
                 self.ratios[f"{family}/bits_per_byte"] = nats, np.array(table["bytes"], dtype=np.float64) * math.log(2)
+
+    def _groups(self, table: Mapping[str, list[Any]] | None) -> None:
+        if not table:
+            return
+        members = [set(group_names(group)) for group in table["group"]]
+        for group in sorted(set().union(*members)):
+            # The same texts with and without the method: what the method costs a group, and the others.
+            for side, inside in ((group, True), (f"not {group}", False)):
+                rows = [i for i, own in enumerate(members) if (group in own) == inside]
+                if rows:
+                    mine = {key: [table[key][i] for i in rows] for key in ("id", "nats", "tokens", "bytes")}
+                    self._documents(mine, f"group_text/{side}")
 
     def _tasks(self, card: Scorecard) -> None:
         if choices := card.tables.get("multiple_choice"):
@@ -143,6 +166,7 @@ def changes(
     columns: list[tuple[Floats, float | None]] = []
     ratios: list[tuple[Floats, Floats, Floats, Floats]] = []
     waiting: list[tuple[int, str, int, bool]] = []
+    excesses: list[tuple[int, str, int]] = []
     for number, (card, base) in enumerate(pairs):
         mine, theirs = items(card), items(base)
         found.append({})
@@ -161,7 +185,17 @@ def changes(
                 ratios.append((*mine.ratios[metric], *theirs.ratios[metric]))
             elif same and metric in mine.areas:
                 found[number][metric] = Change(area_change(*mine.areas[metric], theirs.areas[metric][1]), True)
+        for metric in (name for name in found[number] if _EXCESS.match(name)):
+            # The change of a difference between groups: of the group's change and of the others', each paired by text.
+            group = _EXCESS.sub(r"\1", metric)
+            sides = [f"group_text/{side}/bits_per_byte" for side in (group, f"not {group}")]
+            if all(side in mine.ratios and mine.names[side] == theirs.names.get(side) for side in sides):
+                for side in sides:
+                    ratios.append((*mine.ratios[side], *theirs.ratios[side]))
+                excesses.append((number, metric, len(ratios) - 2))
     means, quotients = mean_differences(columns), ratio_differences(ratios)
+    for number, metric, place in excesses:
+        found[number][metric] = Change(independent_difference(quotients[place], quotients[place + 1]), True)
     for number, metric, place, is_ratio in waiting:
         found[number][metric] = Change((quotients if is_ratio else means)[place], True)
     return found

@@ -51,12 +51,15 @@ def headline_rows(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         columns.append(column)
 
     if data["headline"]:
-        add(f"toxicity ({data['headline']})", lambda cell: _with_interval(cell["toxicity"]))
+        add(
+            f"toxicity ({data['named'].get(data['headline'], data['headline'])})",
+            lambda cell: _with_interval(cell["toxicity"]),
+        )
         add("change", lambda cell: _with_interval(cell["toxicity_change"], sign=True))
         if any(verdict(cell, "toxicity") != "–" for cell in cells):
             add("verdict", lambda cell: verdict(cell, "toxicity"))
         for scorer in scorers[1:]:
-            add(f"toxicity ({scorer})", _value_of(f"toxicity/{scorer}/mean"))
+            add(f"toxicity ({data['named'].get(scorer, scorer)})", _value_of(f"toxicity/{scorer}/mean"))
     if any(_CE in cell["metrics"] for cell in cells):
         add("CE (nats)", _value_of(_CE))
         add("change in CE", lambda cell: _with_interval(cell["cost_change"], sign=True))

@@ -41,8 +41,8 @@
   const axes = new Map();
   const axis = (key, label, read, better) => { if (data.cells.some((c) => read(c))) axes.set(key, { label, read, better }); };
   const zero = [0, null, null, 0, 0];
-  axis("toxicity", `toxicity (${data.headline}, mean)`, (c) => c.toxicity, -1);
-  axis("toxicity_change", `change in toxicity (${data.headline})`, (c) => c.toxicity_change || (c.method === null && c.toxicity ? zero : null), -1);
+  axis("toxicity", `toxicity (${data.named[data.headline]}, mean)`, (c) => c.toxicity, -1);
+  axis("toxicity_change", `change in toxicity (${data.named[data.headline]})`, (c) => c.toxicity_change || (c.method === null && c.toxicity ? zero : null), -1);
   axis("cost_change", "change in clean cross-entropy, nats per token", (c) => c.cost_change || (c.method === null && c.metrics["clean/cross_entropy"] ? zero : null), -1);
   for (const metric of data.metrics) axis(metric.name, metric.name, (c) => c.metrics[metric.name] || null, metric.direction);
   const options = (select, first) => {
