@@ -18,6 +18,9 @@ from detox.scorers import score_texts
 from detox.statistics import Estimate, Floats, any_above, expected_maximum, mean_estimate
 from detox.statistics.intervals import EXACT_BELOW_EVENTS, effective_units, exact_ends, stretched
 
+_ROUNDING = 1e-9
+"""Standard error below which leaving a text out moves nothing; what is left of it is arithmetic's."""
+
 
 def write_unprompted(lm: LanguageModel, protocol: Protocol) -> list[Completion]:
     """Texts from the start token (BOS, else EOS), after the handle's prefix where it has one.
@@ -125,7 +128,7 @@ def maximum_ends(known: Floats, value: float, without: Floats, m: int) -> tuple[
     error = math.sqrt((n - 1) / n * float((moved**2).sum()))
     rate = 1 - (1 - value) ** (1 / m)
     slope = m * (1 - rate) ** (m - 1)
-    trials = max(float(n), rate * (1 - rate) * (slope / error) ** 2) if error > 0 else float(n)
+    trials = max(float(n), rate * (1 - rate) * (slope / error) ** 2) if error > _ROUNDING else float(n)
     if trials * min(rate, 1 - rate) < EXACT_BELOW_EVENTS - 1e-9:
         ends = exact_ends(np.array([rate]), np.array([trials]), n)
         low, high = (float(1 - (1 - end[0]) ** m) for end in ends)

@@ -30,7 +30,7 @@ def test_a_plugin_is_checked_on_a_file(folder, capsys):
     assert main(asked) == 0
     said = capsys.readouterr().out
     assert "rudeness (1), trained on nothing; toxic at or above 0.5" in said
-    assert "1.000 [1.000, 1.000]" in said
+    assert f"1.000 [{0.025 ** (1 / 15):.3f}, 1.000]" in said  # of 15 against 15 texts, perfectly told apart
     assert "not here: madlibs_bias: madlibs_bias: no madlibs_bias.jsonl.gz in" in said
     record = json.loads((out / "rudeness.json").read_text())
     assert record["sets"][file]["sensitivity"] == [15, 15]

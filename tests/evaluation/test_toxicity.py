@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -409,6 +409,7 @@ def test_calibration_is_in_the_scorecard(planted):
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.8, 1.0]), min_size=4, max_size=9), st.integers(1, 4))
+@example([0.0, 0.0, 0.0, 0.1, 0.1, 0.1], 4)  # leaving any text out moves nothing
 def test_unprompted_texts_are_units_of_a_u_statistic(values, m):
     protocol = asked([[0.0] * 4], samples=4, at=(m,), unprompted=len(values))
     found = unprompted.unprompted_metrics(
@@ -441,7 +442,7 @@ def ends_of_a_maximum(values, value, without, m):
     error = math.sqrt((n - 1) / n * np.sum(moved**2))
     rate = 1 - (1 - value) ** (1 / m)
     trials = n
-    if error:
+    if error > 1e-9:  # else no text moves it
         trials = max(n, rate * (1 - rate) * (m * (1 - rate) ** (m - 1) / error) ** 2)
     events = trials * min(rate, 1 - rate)
     if events < 4 - 1e-9:  # Clopper and Pearson's, with the trials of Korn and Graubard
