@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
-from detox.errors import InputError, ScoringFailed
+from detox.errors import DetoxError, InputError, ScoringFailed
 
 EMPTY = "empty"
 """The reason given where there is no visible character to score."""
@@ -49,8 +49,8 @@ def score_texts(scorer: Scorer, texts: Sequence[str]) -> list[Score]:
     replaced by U+FFFD before.
 
     A scorer says that it could not score one text by NaN and a reason, or by raising `ScoringFailed`. It is then asked
-    again for halves of the texts, so that only those texts are missing on which it fails alone. Nothing else that it
-    raises is swallowed; the scorer's name is added as a note.
+    again for halves of the texts, so that only those texts are missing on which it fails alone. Anything else that it
+    raises ends the measurement in one line that names the scorer, with the scorer's own error as its cause.
 
     Args:
         scorer: anything with a `card` and a `score`.
@@ -60,7 +60,8 @@ def score_texts(scorer: Scorer, texts: Sequence[str]) -> list[Score]:
         One score a text, in the order of `texts`, with plain floats as values.
 
     Raises:
-        InputError: `texts` is not a list of strings, or the scorer broke its protocol; names scorer and index.
+        InputError: `texts` is not a list of strings, or the scorer broke its protocol or raised what it may not; names
+            scorer and index.
     """
     name = scorer.card.name
     require_texts(texts, f"scorer {name!r}")
@@ -126,14 +127,20 @@ def _checked_attributes(attributes: Any, where: str) -> dict[str, float]:
 
 
 class _Named(AbstractContextManager[None]):
-    """Whatever leaves the block as an error says which scorer it comes from."""
+    """Whatever leaves the block as an error is one of ours and says which scorer it comes from."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ScoringFailed):
+        if isinstance(error, DetoxError) and not isinstance(error, ScoringFailed):
             error.add_note(f"raised by scorer {self._name!r}")
+        elif isinstance(error, Exception) and not isinstance(error, ScoringFailed):
+            said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+            raise InputError(
+                f"scorer {self._name!r} raised {said}; of a text that it cannot score it is to say Score.missing(reason), or raise "
+                "ScoringFailed"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

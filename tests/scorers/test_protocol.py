@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detox.errors import InputError, ScoringFailed
+from detox.errors import InputError, MissingData, ScoringFailed
 from detox.scorers import Score, Scorer, ScorerCard, score_texts
 from detox.scorers.protocol import is_empty, readable
 
@@ -90,11 +90,29 @@ def test_a_broken_scorer_is_named_with_the_index_of_the_text(answer, says):
     assert says in str(error.value)
 
 
-def test_what_a_scorer_raises_is_not_swallowed():
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (ZeroDivisionError(), "raised ZeroDivisionError; of a text"),
+        (RuntimeError("two\nlines"), "raised RuntimeError: two lines; of a text"),
+    ],
+)
+def test_what_a_scorer_raises_is_one_line_with_its_cause(raised, says):
     def fail(texts):
-        raise ZeroDivisionError
+        raise raised
 
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(InputError, match="scorer 'plugin' raised") as caught:
+        score_texts(Plugin(fail), ["a"])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is raised
+
+
+def test_an_error_of_ours_says_which_scorer_it_comes_from():
+    def fail(texts):
+        raise MissingData("no weights in there; bring them")
+
+    with pytest.raises(MissingData, match="no weights") as caught:
         score_texts(Plugin(fail), ["a"])
     assert caught.value.__notes__ == ["raised by scorer 'plugin'"]
 
