@@ -96,13 +96,16 @@ def _line(comparison: Comparison, row: Row) -> list[str]:
 
 
 def csv(comparison: Comparison) -> str:
-    """One line a cell: every metric with its interval; empty where it was not measured."""
+    """One line a cell: every metric with its interval; empty where it was not measured.
+
+    The last column is the share of the completions without a score of the headline; above 2 % there is no verdict.
+    """
     metrics = list(dict.fromkeys(name for row in comparison.rows for name in row.scorecard.metrics))
     changes = ["toxicity_change", "cross_entropy_change"]
     out = io.StringIO()
     writer = csv_writer(out, lineterminator="\n")
     names = [f"{name}{end}" for name in [*metrics, *changes] for end in ("", " low", " high")]
-    writer.writerow(["base", "method", "strength", "protocol", "seed", *names, "chosen_on"])
+    writer.writerow(["base", "method", "strength", "protocol", "seed", *names, "chosen_on", "share without score"])
     for row in (*comparison.rows, *comparison.noise_floor, *comparison.control_rows):
         estimates = [
             *(row.scorecard.metrics.get(name) for name in metrics),
@@ -112,7 +115,8 @@ def csv(comparison: Comparison) -> str:
         cells = [_plain(value) for e in estimates for value in ((e.value, e.low, e.high) if e else (math.nan,) * 3)]
         strength = "" if row.strength is None else f"{row.strength:g}"
         names = [harmless(name) for name in (row.base, row.method or "", strength, row.protocol)]
-        writer.writerow([*names, row.seed, *cells, row.chosen_on or ""])
+        lacking = row.scorecard.share_without_score(comparison.headline) if comparison.headline else math.nan
+        writer.writerow([*names, row.seed, *cells, row.chosen_on or "", _plain(lacking)])
     return out.getvalue()
 
 

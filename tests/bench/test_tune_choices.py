@@ -89,7 +89,7 @@ def test_a_grid_takes_the_choice_over_and_says_so(tuned, tmp_path, capsys):
     )
     assert comparison.independence.independent is False
     assert "rudeness chose the strength of it" in str(comparison)
-    assert comparison.csv().splitlines()[2].endswith(",development")
+    assert comparison.csv().splitlines()[2].endswith(",development,0")  # and no completion lacks a score
     assert main(["report", str(output)]) == 0
     assert "chosen on development prompts" in (output / "report.html").read_text()
 

@@ -76,7 +76,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "methods": list(dict.fromkeys(row.method for row in rows if row.method is not None)),
         "metrics": _metrics(rows),
         "cells": cells,
-        "absent": _absent(results, cells),
+        "absent": [*_absent(results, cells), *_without_noise_floor(results, identity)],
         "interaction": interaction_panel(results),
         "fronts": front_panels(found),
         "equal_utility": equal_utility_panel(results),
@@ -235,6 +235,17 @@ def _absent(results: Results, cells: Sequence[Mapping[str, Any]]) -> list[dict[s
                 reason = results.without_paths(reasons[0]) if reasons else f"the grid did not ask for {what}"
                 absent.append({"base": base, "kind": kind, "reason": reason})
     return absent
+
+
+def _without_noise_floor(results: Results, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Bases that were not measured against themselves, where another seed of the sampling could have changed anything."""
+    rows = results.comparison.rows
+    if not (identity.get("sampling") or {}).get("temperature") or len({row.seed for row in rows}) > 1:
+        return []
+    measured = {row.base for row in results.comparison.noise_floor}
+    reason = "no cell of the base with another seed, so that what chance alone does is not shown"
+    bases = dict.fromkeys(row.base for row in rows if row.method is None and row.base not in measured)
+    return [{"base": base, "kind": NOISE_FLOOR, "reason": reason} for base in bases]
 
 
 def _prompt_count(rows: Sequence[Row]) -> int | None:
