@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 
 import pytest
@@ -72,6 +73,7 @@ def test_what_must_not_exist():
                 assert not re.search(pattern, code), f"{name}: {pattern}"
 
 
+@functools.cache
 def _code(path) -> str:
     """The source without its docstrings."""
     text = path.read_text()

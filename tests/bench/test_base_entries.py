@@ -28,6 +28,7 @@ def test_every_combination_is_a_base_with_its_factors():
     assert bases[-1].factors == {}
 
 
+@pytest.mark.slow
 def test_an_instructed_base_comes_after_the_one_that_it_instructs():
     spec = {"dialogues": {"set": "miniature", "limit": 4}}
     entries = {

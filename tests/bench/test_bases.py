@@ -52,6 +52,7 @@ def test_files_that_change_what_a_base_writes_are_its_identity(name, counts, gri
     assert (base_identity(base, base.model) != before) == counts
 
 
+@pytest.mark.slow
 def test_a_base_of_which_only_the_record_is_there_is_made_again(tmp_path, capsys):
     base = Base(name="clean", corpus=MiniatureCorpus(arm="clean", size="test"))
     path = base.path(tmp_path, progress=False)

@@ -58,6 +58,7 @@ def test_a_grid_from_file_to_picture(grid, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_method_is_held_against_its_controls(grid, tmp_path, capsys):
     raw, write = grid
     methods = copy.deepcopy(raw["detoxifiers"])
@@ -280,6 +281,7 @@ def test_store_reads_what_it_wrote(grid, tmp_path):
     assert Store(tmp_path / "results").directory.is_dir()
 
 
+@pytest.mark.slow
 def test_weights_damaged_before_an_exception_or_in_a_fit_reach_no_other_cell(grid, grid_files, tmp_path, capsys):
     raw, write = grid
     methods = {

@@ -108,6 +108,7 @@ def test_other_documents_score_and_generate_nothing_again(grid, grid_files, tmp_
     assert calls == {**before, "documents": before["documents"] + 4}
 
 
+@pytest.mark.slow
 def test_kept_stages_give_the_scorecard_that_a_fresh_measurement_gives(grid, tmp_path):
     raw, write = grid
     protocols = with_scorer(raw, tmp_path)

@@ -100,6 +100,7 @@ def test_parts_that_are_left_out_are_not_in_the_identity(spec):
         whole.identity()  # what a reference computes can be said only where it is
 
 
+@pytest.mark.slow
 def test_tasks_that_do_not_exist_are_named_when_they_are_asked(planted, spec):
     pytest.importorskip("lm_eval")
     from detox import evaluate

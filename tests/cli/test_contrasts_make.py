@@ -76,6 +76,7 @@ def contents(folder, stem):
     return {name: (folder / f"{stem}{name}").read_bytes() for name in (".jsonl", ".record.json")}
 
 
+@pytest.mark.slow
 def test_through_an_endpoint(flags, writing, tmp_path, capsys):  # noqa: F811
     with serving(writing) as server:
         assert main(flags(writer=server.url)) == 0
@@ -111,6 +112,7 @@ def test_by_a_model_in_this_process(flags, writing, tmp_path, capsys):  # noqa: 
     assert record["writer"]["fingerprint"] == writing.fingerprint()
 
 
+@pytest.mark.slow
 def test_requests_without_an_answer_are_told_by_the_code(flags, writing, capsys):  # noqa: F811
     def fault(number, body):
         asked = body["prompt"]

@@ -505,6 +505,7 @@ def test_what_cannot_be_asked_is_one_line(settings, message):
         lint([])
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_paradetox_is_linted_and_its_known_faults_are_found(shared_data):
     contrasts = load_as(Contrast, "paradetox")

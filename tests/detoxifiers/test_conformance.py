@@ -23,12 +23,19 @@ from tests.models.test_architectures import renamed
 IN_THE_SUITE = (
     "bloom", "deepseek_v3", "falcon:new", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt", "qwen3_moe",
 )  # fmt: skip
+IN_THE_QUICK_TIER = ("falcon:new", "gpt2", "llama")
+
+
+def tier(family: str, dtype: str):
+    if dtype != "float32" or family not in IN_THE_SUITE:
+        return pytest.mark.evidence
+    return () if family in IN_THE_QUICK_TIER else pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("family", "dtype"),
     [
-        pytest.param(family, dtype, marks=() if dtype == "float32" and family in IN_THE_SUITE else pytest.mark.evidence)
+        pytest.param(family, dtype, marks=tier(family, dtype))
         for dtype in ("float32", "bfloat16")
         for family in FAMILIES
     ],
@@ -39,6 +46,7 @@ def test_iti_keeps_the_contract(family, dtype):
     assert report.family == family.partition(":")[0]
 
 
+@pytest.mark.slow
 def test_a_model_whose_projection_was_named_keeps_the_contract():
     model = plant().lm
     renamed(model)
@@ -56,6 +64,7 @@ def test_a_dtype_or_family_that_does_not_exist_is_one_line():
         check_detoxifier(ITI(), family="lama")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -72,6 +81,7 @@ def test_every_kind_of_iti_keeps_the_contract(settings):
     assert [point.outcome for point in report.points] == ["kept"] * 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_prompting_keeps_the_contract_and_names_what_does_not_apply(family):
     report = check_detoxifier(Prompting(text="topic1 says kind1 kind2 "), family=family)
@@ -207,12 +217,14 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "point"), FAULTS.items())
 def test_what_is_wrong_is_found(fault, point):
     with pytest.raises(ConformanceError, match=rf"{point}\. broken"):
         check_detoxifier(Broken(num_heads=4, strength=2.0, fault=fault), only=[point])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault for fault, point in FAULTS.items() if point == 4])
 def test_what_is_wrong_is_found_in_bfloat16_too(fault):
     """Its tolerance is some hundred times float32's, and must not hide a token that is not steered."""

@@ -78,6 +78,7 @@ def straightforward(model, *, form, phi, anchor, alpha=1.1, weight=0.7, constant
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize(
     ("form", "phi", "anchor"),

@@ -121,6 +121,7 @@ def test_a_shift_beneath_goes_in_as_a_bias_and_what_is_neither_is_refused(fitted
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):
     mine = DPO(learning_rate=5e-3, warmup_steps=2, **QUICK).fit(planted.lm, planted.contrasts)
     arguments = DPOConfig(
@@ -141,6 +142,7 @@ def test_dpo_is_what_a_plain_script_of_trl_makes(planted, tmp_path):
         assert torch.equal(value, theirs[name]), name
 
 
+@pytest.mark.slow
 def test_dpo_asks_its_reference_once_where_rows_come_again(planted, monkeypatch):
     asked = []
     likelihoods = DPOTrainer.compute_ref_log_probs
@@ -172,6 +174,7 @@ def _saved(tokenizer, folder):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ipo", "hinge", "kto", "simpo"])
 def test_other_losses_of_trl_are_reached(loss, planted):
     method = DPO(loss=loss, learning_rate=1e-2, warmup_steps=0, **QUICK).fit(planted.lm, planted.contrasts[:16])
@@ -179,6 +182,7 @@ def test_other_losses_of_trl_are_reached(loss, planted):
     assert any(value.abs().sum() > 0 for name, value in method.tensors_.items() if ".lora_B." in name)
 
 
+@pytest.mark.slow
 def test_datasets_of_trl_are_taken_as_they_are(planted):
     rows = preference_dataset(planted.contrasts)
     a, b = (
@@ -191,6 +195,7 @@ def test_datasets_of_trl_are_taken_as_they_are(planted):
     assert SFT(**QUICK).fit(planted.lm, talk).record_["cut"] == 0
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted(planted, tmp_path, monkeypatch):
     from transformers import TrainerCallback
 
@@ -278,6 +283,7 @@ def test_methods_compose_and_say_on_what_they_were_fitted(fitted, planted):
             assert both.fingerprint() != first
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_counted(planted):
     long = Contrast(id="long", prompt="topic1 says", safe=(" kind1" * 80,), toxic=(" mean1" * 80,))
     for name in ("sft", "dpo", "cp"):
@@ -361,6 +367,7 @@ def test_what_would_change_the_base_s_own_weights_is_refused(planted):
             SFT(trainer_args={key: 6})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid", "kto"])
 def test_the_reference_of_all_weights_is_the_handle_itself(loss, fitted, planted):
     with fitted["sft-full"].applied(planted.lm) as safe:
@@ -409,6 +416,7 @@ def test_an_adapter_on_half_precision_is_plain_peft_s(planted, ids, tmp_path):
         assert torch.equal(theirs(input_ids=ids).logits, logits(safe, ids))
 
 
+@pytest.mark.slow
 def test_held_out_losses_are_kept_and_settings_that_clash_are_one_line(planted):
     for name in ("sft", "dpo", "cp"):
         settings = {key: value for key, value in vars(METHODS[name]).items() if not key.endswith("_")}
@@ -425,6 +433,7 @@ def test_held_out_losses_are_kept_and_settings_that_clash_are_one_line(planted):
         DPO(loss="nope", **QUICK).fit(planted.lm, planted.contrasts)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_leaves_no_room_is_left_out_and_counted(planted):
     long = Contrast(id="long", prompt="topic1 " * 70 + "says", safe=(" kind1",), toxic=(" mean1",))
     for name in ("sft", "dpo", "cp"):

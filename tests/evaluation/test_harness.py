@@ -202,12 +202,12 @@ def test_wrong_protocols_are_one_clear_line(planted):
         evaluate(planted.lm, Protocol(name="x", documents=asked.documents))["clean/crossentropy"]
 
 
-def test_a_scorer_that_raises_is_not_swallowed(planted):
+def test_a_scorer_that_raises_ends_the_measurement_with_its_name(planted):
     class Broken(Rudeness):
         def score(self, texts):
             raise ConnectionError("no answer")
 
-    with pytest.raises(ConnectionError):
+    with pytest.raises(InputError, match="scorer 'rudeness' raised ConnectionError: no answer"):
         evaluate(planted.lm, protocol(planted, scorers=(Broken(),)))
 
 

@@ -38,6 +38,7 @@ def test_unknown_names_are_refused(arm, size, nearest, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_small_base_learns_the_words_and_can_be_measured(tmp_path):
     import torch
 

@@ -317,6 +317,7 @@ def test_touching_nothing_is_an_error():
         safe.model(input_ids=ids[:, :2])
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_refused_and_a_shift_survives_compilation():
     lm = tiny("llama")
     ids = torch.tensor([prompts_of(lm)[2]])

@@ -36,6 +36,7 @@ def letters(packed):
     return Counter(tokenizer().convert_ids_to_tokens(packed.tokens.reshape(-1).tolist()))
 
 
+@pytest.mark.slow
 @given(
     share=st.floats(0.0, 0.6),
     second=st.floats(0.0, 0.3),

@@ -260,6 +260,7 @@ def test_a_checkpoint_cut_short_is_passed_over(made, tmp_path):
     assert card(tmp_path / "model")["curve"] == card(made)["curve"]
 
 
+@pytest.mark.slow
 def test_another_run_s_folders_are_not_taken_over(made, tmp_path):
     with pytest.raises(StopError):
         run(tmp_path / "model", progress=stop_at(9), checkpoint_steps=4)
@@ -350,6 +351,7 @@ def test_gradient_checkpointing_makes_the_same_curve(made, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(again).config.use_cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_a_continued_schedule_goes_on_where_the_old_one_was(tmp_path, schedule):
     """Steps 40 to 52 of a schedule of 100 after 10 of warm-up; also when the run is stopped and resumed."""

@@ -69,6 +69,7 @@ def is_mapped(array):
     return array is not None
 
 
+@pytest.mark.slow
 @given(
     level=st.sampled_from(["document", "sequence"]),
     hold=st.sampled_from(["clean", "total"]),

@@ -103,6 +103,7 @@ def fused_calls(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_accumulation_changes_nothing(tmp_path, objective, denominator):
@@ -118,6 +119,7 @@ def test_accumulation_changes_nothing(tmp_path, objective, denominator):
         assert a["unlikelihood_tokens"] == b["unlikelihood_tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FUSABLE)
 def test_the_loss_in_the_head_trains_as_that_of_the_logits(tmp_path, family, fused_calls):
     options = {"family": family, "objective": "unlikelihood", "unlikelihood_weight": 0.5}
@@ -132,6 +134,7 @@ def test_the_loss_in_the_head_trains_as_that_of_the_logits(tmp_path, family, fus
             assert a[name] == pytest.approx(b[name], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BEHIND_THE_HEAD)
 def test_what_stands_behind_the_head_is_found_however_small_the_logits(tmp_path, family, fused_calls):
     small = model(family)
@@ -171,6 +174,7 @@ def test_trying_the_head_takes_nothing_from_the_random_state(tmp_path):
     torch.testing.assert_close(*map(weights, runs), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 def test_checkpointed_activations_change_nothing(tmp_path, fused, fused_calls):
     plain = train(tmp_path, objective="unlikelihood", fused=False)

@@ -56,6 +56,7 @@ def test_profanity_ranks_real_text_as_perspective_does(held_out):
     assert measured(profanity, texts_of("perspective_wiki_2k"))["roc_auc"] > 0.95
 
 
+@pytest.mark.slow
 def test_windows_find_what_the_whole_dilutes_and_cost_little():
     profanity = load_scorer("profanity")
     comments = texts_of("jigsaw_wiki_balanced")

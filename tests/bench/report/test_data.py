@@ -123,6 +123,7 @@ def test_differences_survive_being_made_small():
     assert counted["quartiles"][0] == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_records_make_a_report(name):
     results = read_results(REPOSITORY / "benchmarks" / "results" / name)

@@ -106,6 +106,7 @@ def test_a_page_without_texts_says_so_and_holds_none(tmp_path):
     assert "No texts were kept" in dropped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "iti", "rewriting", "slung-dose"])
 def test_committed_records_make_a_page(name):
     data = report_data(read_results(REPOSITORY / "benchmarks" / "results" / name))
@@ -116,6 +117,7 @@ def test_committed_records_make_a_page(name):
     assert not re.search(r"\bnan\b|Undefined|None", shown)
 
 
+@pytest.mark.slow
 def test_the_base_against_itself_and_controls_are_not_counted_as_methods(hostile_html):
     assert "7 cells: 2 bases, 2 methods, 1 control;" in hostile_html
     demo = render(report_data(read_results(REPOSITORY / "benchmarks" / "results" / "demo")))

@@ -101,6 +101,7 @@ def test_an_endpoint_that_is_down(tmp_path):
         ask(url)
 
 
+@pytest.mark.slow
 def test_one_that_goes_down_in_the_middle_and_comes_back_elsewhere(writing, seeds, tmp_path):
     def fault(number, body):
         return status(500, "out of memory") if number >= 5 else None
