@@ -76,8 +76,8 @@ class InteractionRow:
     missing: float
 
     @property
-    def verdict(self) -> str:
-        """Whether the method works "better" or "worse" on the arm, or why that is not said; "(1 fit)" without replicates."""
+    def unsaid(self) -> str | None:
+        """Why there is no verdict; None where there is one."""
         if self.missing > MISSING_LIMIT:
             return f"withheld ({self.missing:.1%} missing)"
         empty = [
@@ -91,11 +91,27 @@ class InteractionRow:
             return "cost not matched"
         if self.crossing > NEAR * self.price:
             return f"no strength near the price (next +{self.crossing:.2f})"
+        return None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the method works "better" or "worse" on the arm, or why that is not said.
+
+        "Adds less" where it is better and makes the arm more toxic all the same. "(1 fit)" without replicates; "on these fits" where the
+        t interval over fits leaves zero in, so that it is said of these models and not of the pretraining.
+        """
+        if self.unsaid is not None:
+            return self.unsaid
         value, seeds = self.interaction.over_prompts, self.interaction.by_seed
         agreed = all(seed * value.value > 0 for seed in seeds)
         shown = value.excludes_zero and agreed and self.p_holm < 0.05
-        word = "not shown" if not shown else "better" if value.value < 0 else "worse"
-        return word if self.fits > 1 else f"{word} (1 fit)"
+        if not shown:
+            return "not shown" if self.fits > 1 else "not shown (1 fit)"
+        adds = self.arm_toxicity[1] > self.arm_toxicity[0]
+        word = "worse" if value.value > 0 else "adds less" if adds else "better"
+        if self.fits == 1:
+            return f"{word} (1 fit)"
+        return word if self.interaction.over_fits.excludes_zero else f"{word} on these fits"
 
 
 @dataclass(frozen=True)
@@ -162,9 +178,7 @@ def interactions(
                     left_out.append(f"{method} on {arm}: {found}")
                 elif found is not None:
                     rows.append(found)
-                    changes.append(
-                        found.p if found.verdict.split(" (")[0] in ("better", "worse", "not shown") else math.nan
-                    )
+                    changes.append(math.nan if found.unsaid else found.p)
     if not rows:
         return None
     adjusted = holm(changes)

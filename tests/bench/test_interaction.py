@@ -14,7 +14,7 @@ from detox.bench.interaction_text import markdown, table, to_dict
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
-from detox.statistics import Estimate
+from detox.statistics import Estimate, fit_seed_interval
 from tests.bench.synthetic import card_of
 
 PROMPTS, DOCUMENTS = 120, 40
@@ -203,3 +203,35 @@ def test_a_price_that_nothing_can_be_read_at_is_refused(price):
     given, factors = two_arms()
     with pytest.raises(InputError, match="expected nats per token above 0"):
         interactions(given, factors, price=price)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "arm", "value", "says"),
+    [
+        ((-0.050, -0.051, -0.049), (0.5, 0.4), -0.05, "better"),
+        (
+            (-0.050, -0.051, -0.049),
+            (0.5, 0.55),
+            -0.05,
+            "adds less",
+        ),  # more toxic than before, and less so than the reference
+        ((-0.001, -0.051, -0.098), (0.5, 0.4), -0.05, "better on these fits"),
+        ((0.050, 0.051, 0.049), (0.5, 0.55), 0.05, "worse"),
+        ((0.001, 0.051, 0.098), (0.5, 0.55), 0.05, "worse on these fits"),
+        ((-0.050, 0.001, -0.101), (0.5, 0.4), -0.05, "not shown"),
+    ],
+)
+def test_a_verdict_says_whether_it_is_of_the_pretraining_or_of_these_models(seeds, arm, value, says):
+    given, factors = two_arms()
+    [row] = interactions(given, factors).rows
+    over = fit_seed_interval(np.array(seeds))
+    found = dataclasses.replace(
+        row.interaction,
+        over_prompts=Estimate(value, value - 0.01, value + 0.01, PROMPTS),
+        by_seed=seeds,
+        over_fits=over,
+    )
+    one = dataclasses.replace(row, fits=3, interaction=found, arm_toxicity=arm, p_holm=0.01, price=0.2, matched=True)
+    assert one.unsaid is None
+    assert one.verdict == says
+    assert dataclasses.replace(one, p_holm=0.05).verdict == "not shown"
