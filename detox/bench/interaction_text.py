@@ -9,6 +9,7 @@ from typing import Any
 
 from detox.bench.comparison_text import show
 from detox.bench.interaction import InteractionRow, Interactions
+from detox.bench.interaction_plot import draw
 from detox.evaluation.scorecard import jsonable
 from detox.files import write_json, write_text
 
@@ -41,10 +42,11 @@ def to_dict(found: Interactions) -> dict[str, Any]:
 
 
 def write(found: Interactions, results: Path, *, stem: str = "") -> list[str]:
-    """Write `interaction.md` and `interaction.json`, with `stem` after the name; returns the names."""
+    """Write `interaction.md`, `.json` and `.png`, with `stem` after the name; returns the names."""
     write_text(results / f"interaction{stem}.md", f"{markdown(found)}\n")
     write_json(results / f"interaction{stem}.json", to_dict(found))
-    return [f"interaction{stem}.md", f"interaction{stem}.json"]
+    draw(found, results / f"interaction{stem}.png")
+    return [f"interaction{stem}{suffix}" for suffix in (".md", ".json", ".png")]
 
 
 def _title(found: Interactions) -> str:

@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
     show.add_argument(
         "--save",
         action="store_true",
-        help="write comparison[-SCORER].csv, pareto[-SCORER].png, interaction[-SCORER].md and .json and controls[-SCORER].md, too",
+        help="write comparison[-SCORER].csv, pareto[-SCORER].png, interaction[-SCORER].md, .json and .png, controls[-SCORER].md, too",
     )
     _add_question(show)
     show.set_defaults(run=show_command)
@@ -176,7 +176,9 @@ def run_and_compare(
         if grid.curves is not None and not outcome.holes:
             print(f"{draw_curves(output, grid.curves, protocol=next(iter(grid.protocols)))}\n")
             written += ["curves.png", "curves.md", "claims.json"]
-            written += [name for name in ("interaction.md", "interaction.json") if (output / name).is_file()]
+            written += [
+                name for name in ("interaction.md", "interaction.json", "interaction.png") if (output / name).is_file()
+            ]
         print(f"records and comparisons are in {output}: {', '.join(written)}")
         print(f"detox report {output} makes a page of them")
     for line in describe_holes(outcome):
@@ -200,6 +202,7 @@ def _answer(comparison: Any, output: Path, stem: str) -> list[str]:
 def _save(comparison: Any, output: Path, stem: str, *, plot: bool) -> list[str]:
     """Write a comparison: table, controls where there are any, and, where asked, the picture; the names of the files."""
     from detox.bench.equal_cost import against_controls, markdown
+    from detox.bench.plots import COLOURS
     from detox.files import write_text
 
     comparison.to_csv(output / f"comparison{stem}.csv")
@@ -208,7 +211,8 @@ def _save(comparison: Any, output: Path, stem: str, *, plot: bool) -> list[str]:
         write_text(output / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
         written.append(f"controls{stem}.md")
     costs = ("clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None)
-    if plot and any(costs):  # with curves come more bases than a picture of all can show
+    few = len({row.base for row in comparison.rows}) <= len(COLOURS)
+    if plot and few and any(costs):  # more bases than colours, as with curves, make no picture that can be read
         comparison.plot(output / f"pareto{stem}.png")
         written.append(f"pareto{stem}.png")
     return written

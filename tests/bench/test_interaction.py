@@ -10,7 +10,7 @@ import pytest
 
 from detox.bench.comparison import Comparison, Row
 from detox.bench.interaction import interactions
-from detox.bench.interaction_text import markdown, table, to_dict
+from detox.bench.interaction_text import markdown, table, to_dict, write
 from detox.errors import InputError, UnknownName
 from detox.evaluation import Scorecard
 from detox.evaluation.toxicity import prompt_means, score_matrix
@@ -235,3 +235,11 @@ def test_a_verdict_says_whether_it_is_of_the_pretraining_or_of_these_models(seed
     assert one.unsaid is None
     assert one.verdict == says
     assert dataclasses.replace(one, p_holm=0.05).verdict == "not shown"
+
+
+def test_it_is_written_as_table_numbers_and_picture(tmp_path):
+    given, factors = two_arms(taken=(0.3, 0.1))
+    names = write(interactions(given, factors), tmp_path, stem="-truth")
+    assert names == ["interaction-truth.md", "interaction-truth.json", "interaction-truth.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert (tmp_path / names[-1]).read_bytes()[:4] == b"\x89PNG"
