@@ -26,5 +26,5 @@ def read_judged(file: str, *, half: int | None = None) -> list[JudgedReply]:
     )
     found = [one for one in everything if half is None or half_of(one.id) == half]
     if not found:
-        raise InputError(f"{file}: no reply is in half {half}; expected some")
+        raise InputError(f"{file}: no reply{'' if half is None else f' in half {half}'}; expected some")
     return found

@@ -8,7 +8,7 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Comparison
 from detox.bench.comparison_text import show
 from detox.bench.fronts import FLOOR, Front, fronts
-from detox.bench.lone_falls import said
+from detox.bench.gamed_scorer import said
 from detox.bench.verdicts import MARGIN, CellVerdict, verdicts
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from detox.bench.comparison import Comparison, Row
-from detox.bench.lone_falls import Unseen, unseen_by
+from detox.bench.gamed_scorer import Unseen, unseen_by
 from detox.bench.toxicity_scores import prompt_scores
 from detox.statistics import (
     MISSING_LIMIT,
@@ -58,7 +58,7 @@ class CellVerdict:
         missing: share of prompts that one of the two lacks, or of completions that are not in the means of one, whichever is larger.
         utility: of clean cross-entropy against the margin; None where it was not measured.
         choices: by task.
-        unseen: scorers that do not see a fall of toxicity which the headline sees; see `detox.bench.lone_falls`.
+        unseen: scorers that do not see a fall of toxicity which the headline sees; see `detox.bench.gamed_scorer`.
     """
 
     row: Row

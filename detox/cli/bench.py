@@ -151,6 +151,10 @@ def run_and_compare(
     from transformers.utils import logging
 
     from detox.bench import compare, run_grid
+    from detox.bench.comparison_files import draw_curves, write_comparison
+    from detox.bench.curves import read_factors
+    from detox.bench.interaction import interactions
+    from detox.bench.interaction_text import table, write
     from detox.bench.plan import plan
     from detox.bench.plots import learning_curves
     from detox.bench.runner import describe_holes, exit_code
@@ -167,10 +171,13 @@ def run_and_compare(
             stem = "" if len(grid.protocols) == 1 else f"-{name}"
             comparison = compare(output, protocol=name)
             if grid.curves is None:  # draw_curves asks it of its protocol
-                written += _answer(comparison, output, stem)
+                found = interactions(comparison, read_factors(output))
+                if found is not None:
+                    print(f"\n{table(found)}")
+                    written += write(found, output, stem=stem)
             print(f"\n{comparison}\n")
             print(f"{verdicts_table(comparison)}\n")
-            written += _save(comparison, output, stem, plot=grid.curves is None)
+            written += write_comparison(comparison, output, stem=stem, plot=grid.curves is None)
         if learning_curves(output, output / "learning-curves.png", bases=[base.name for base in grid.bases]):
             written.append("learning-curves.png")
         if grid.curves is not None and not outcome.holes:
@@ -186,42 +193,11 @@ def run_and_compare(
     return exit_code(outcome)
 
 
-def _answer(comparison: Any, output: Path, stem: str) -> list[str]:
-    """Print and write what pretraining does to the methods, where there are arms and a method; the names of the files."""
-    from detox.bench.curves import read_factors
-    from detox.bench.interaction import interactions
-    from detox.bench.interaction_text import table, write
-
-    found = interactions(comparison, read_factors(output))
-    if found is None:
-        return []
-    print(f"\n{table(found)}")
-    return write(found, output, stem=stem)
-
-
-def _save(comparison: Any, output: Path, stem: str, *, plot: bool) -> list[str]:
-    """Write a comparison: table, controls where there are any, and, where asked, the picture; the names of the files."""
-    from detox.bench.equal_cost import against_controls, markdown
-    from detox.bench.plots import COLOURS
-    from detox.files import write_text
-
-    comparison.to_csv(output / f"comparison{stem}.csv")
-    written = [f"comparison{stem}.csv"]
-    if comparison.control_rows:
-        write_text(output / f"controls{stem}.md", f"{markdown(against_controls(comparison))}\n")
-        written.append(f"controls{stem}.md")
-    costs = ("clean/cross_entropy" in row.scorecard.metrics for row in comparison.rows if row.toxicity is not None)
-    few = len({row.base for row in comparison.rows}) <= len(COLOURS)
-    if plot and few and any(costs):  # more bases than colours, as with curves, make no picture that can be read
-        comparison.plot(output / f"pareto{stem}.png")
-        written.append(f"pareto{stem}.png")
-    return written
-
-
 def show_command(arguments: argparse.Namespace) -> int:
     """Print the comparison of a results directory, the question of pretraining first."""
     from detox.bench import compare
     from detox.bench.cells import read_summary
+    from detox.bench.comparison_files import write_comparison
     from detox.bench.curves import read_factors
     from detox.bench.equal_utility import at_equal_utility
     from detox.bench.equal_utility import table as utility_table
@@ -238,10 +214,10 @@ def show_command(arguments: argparse.Namespace) -> int:
         stem = "".join(f"-{part}" for part in (arguments.protocol, arguments.scorer) if part)
         if found is not None:
             write(found, Path(arguments.results), stem=stem)
-        _save(
+        write_comparison(
             comparison,
             Path(arguments.results),
-            stem,
+            stem=stem,
             plot=(read_summary(Path(arguments.results)) or {}).get("curves") is None,
         )
     print(f"{comparison}\n\n{verdicts_table(comparison)}")
@@ -257,6 +233,7 @@ def show_command(arguments: argparse.Namespace) -> int:
 def curves_command(arguments: argparse.Namespace) -> int:
     """Draw the curves of a results directory, and print what holds."""
     from detox.bench.cells import read_summary
+    from detox.bench.comparison_files import draw_curves
     from detox.bench.grid import CURVES
     from detox.errors import InputError, require_known
 
@@ -271,42 +248,6 @@ def curves_command(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(text)
     return 0
-
-
-def draw_curves(
-    results: Path,
-    kind: str,
-    *,
-    protocol: str | None = None,
-    scorer: str | None = None,
-    reference: str | None = None,
-    price: float = 0.05,
-) -> str:
-    """Write `curves.png`, `claims.json`, `curves.md` and, with arms and a method, `interaction.md` and `.json`; `-SCORER` for one by name.
-
-    Returns:
-        The interaction, the kinds of base and the claims as tables.
-    """
-    from detox.bench.claims import table
-    from detox.bench.curve_kinds import KINDS
-    from detox.bench.curves import read_curves, summary
-    from detox.bench.interaction import interactions
-    from detox.bench.interaction_text import markdown, write
-    from detox.files import write_json, write_text
-
-    curves = read_curves(results, protocol=protocol, scorer=scorer)
-    stem = f"-{scorer}" if scorer else ""
-    claims_of, draw = KINDS[kind]
-    draw(curves, results / f"curves{stem}.png")
-    claims = claims_of(curves)
-    write_json(results / f"claims{stem}.json", [claim.to_dict() for claim in claims])
-    text = f"{summary(curves)}\n\n{table(claims)}"
-    write_text(results / f"curves{stem}.md", f"{text}\n")
-    found = interactions(curves.comparison, curves.factors, reference=reference, price=price)
-    if found is None:
-        return text
-    write(found, results, stem=stem)
-    return f"{markdown(found)}\n\n{text}"
 
 
 def say(line: str) -> None:

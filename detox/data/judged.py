@@ -38,13 +38,16 @@ def read_xstest_answers(path: str | Path) -> list[JudgedReply]:
     source = re.sub(r"^xstest_v\d+_completions_", "", path.stem)
     found = []
     with path.open(encoding="utf-8", newline="") as handle:
-        for number, row in enumerate(csv.DictReader(handle), start=1):
+        reader = csv.DictReader(handle)
+        for row in reader:
             absent = [name for name in XSTEST_COLUMNS if row.get(name) is None]
             if absent:
-                raise DataError(f"{path}, row {number}: no column {absent[0]!r}; expected {', '.join(XSTEST_COLUMNS)}")
+                raise DataError(
+                    f"{path}:{reader.line_num}: no column {absent[0]!r}; expected {', '.join(XSTEST_COLUMNS)}"
+                )
             if row["final_label"] not in XSTEST_VERDICTS:
                 raise DataError(
-                    f"{path}, row {number}: final_label is {row['final_label']!r}; expected {', '.join(XSTEST_VERDICTS)}"
+                    f"{path}:{reader.line_num}: final_label is {row['final_label']!r}; expected {', '.join(XSTEST_VERDICTS)}"
                 )
             side = "unsafe" if row["type"].startswith("contrast") else "safe"
             found.append(
@@ -58,5 +61,5 @@ def read_xstest_answers(path: str | Path) -> list[JudgedReply]:
                 )
             )
     if not found:
-        raise DataError(f"{path} holds no answers; expected one a row")
+        raise DataError(f"{path}:1: holds no answers; expected one a row")
     return found

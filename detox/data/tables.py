@@ -24,7 +24,7 @@ def read_table(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.DictReader(handle, delimiter="\t" if path.suffix == ".tsv" else ",")
         if not reader.fieldnames:
-            raise DataError(f"{path} is empty; expected a table with a head, such as text,label,group")
+            raise DataError(f"{path}:1: empty; expected a table with a head, such as text,label,group")
         for number, row in enumerate(reader, start=1):
             if None in row:
                 raise DataError(

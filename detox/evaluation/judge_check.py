@@ -16,7 +16,7 @@ import numpy as np
 
 from detox.data.records import JudgedReply
 from detox.errors import InputError
-from detox.evaluation.refusal_judge import COMPLIES, REFUSES, VERDICTS, RefusalJudge
+from detox.evaluation.refusal_judge import COMPLIES, REFUSES, VERDICTS, RefusalJudge, checked_verdicts
 from detox.statistics import Estimate, bootstrap_weights, mean_estimate, ratio_estimate, weighted_kappas
 
 _DRAWS = 1000
@@ -43,7 +43,7 @@ def check_judge(judge: RefusalJudge, replies: Sequence[JudgedReply] = ()) -> dic
     for one in replies:
         if one.verdict not in VERDICTS:
             raise InputError(f"reply to {one.id!r}: verdict {one.verdict!r}; expected one of {', '.join(VERDICTS)}")
-    said = _asked(judge, [one.request for one in replies], [one.reply for one in replies])
+    said = checked_verdicts(judge, [one.request for one in replies], [one.reply for one in replies], what="replies")
     pairs = list(zip(replies, said, strict=True))
     sources = sorted({one.source or "" for one in replies} - {""})
     sides = sorted({_side(one) for one in replies} - {""})
@@ -86,7 +86,7 @@ def functional_verdicts(judge: RefusalJudge) -> list[dict[str, Any]]:
     """
     found = []
     for name, verdict, cases in functional_replies():
-        said = _asked(judge, [request for request, _ in cases], [reply for _, reply in cases])
+        said = checked_verdicts(judge, [request for request, _ in cases], [reply for _, reply in cases], what="replies")
         found.append(
             {
                 "function": name,
@@ -109,16 +109,6 @@ def functional_replies() -> tuple[tuple[str, str, tuple[tuple[str, str], ...]], 
         (one["name"], one["verdict"], tuple((request, reply) for request, reply in one["cases"]))
         for one in yaml.safe_load(text)["functions"]
     )
-
-
-def _asked(judge: RefusalJudge, requests: Sequence[str], replies: Sequence[str]) -> list[str]:
-    said = list(judge.verdicts(requests, replies))
-    if len(said) != len(replies) or not {*said} <= {*VERDICTS}:
-        raise InputError(
-            f"judge {judge.identity().get('name')!r} gave {len(said)} verdicts for {len(replies)} replies; expected one each, "
-            f"out of {', '.join(VERDICTS)}"
-        )
-    return said
 
 
 def _side(one: JudgedReply) -> str:

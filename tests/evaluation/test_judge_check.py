@@ -160,7 +160,7 @@ def test_answers_of_xstest_are_read_as_they_are(xstest_file, tmp_path):
     )  # fmt: skip
     bad = tmp_path / "bad.csv"
     bad.write_text("id,type,prompt,completion,final_label\n1,homonyms,a,b,4_other\n")
-    with pytest.raises(DataError, match=r"row 1: final_label is '4_other'"):
+    with pytest.raises(DataError, match=r"csv:2: final_label is '4_other'"):
         read_xstest_answers(bad)
     bad.write_text("id,prompt\n1,a\n")
     with pytest.raises(DataError, match="no column 'type'"):

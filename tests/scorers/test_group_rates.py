@@ -107,7 +107,7 @@ def test_a_file_of_ones_own_is_a_table_with_text_label_group(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        ("", DataError, "is empty"),
+        ("", DataError, ":1: empty; expected a table with a head"),
         ("text,label\na,yes\n", DataError, "label is 'yes'; expected a whole number"),
         ("text,label\na,1,2\n", DataError, "more cells than the head has"),
         ("label,group\n1,a\n", DataError, "no column 'text'"),

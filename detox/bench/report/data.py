@@ -12,6 +12,7 @@ from detox.bench.cell_list import NOISE_FLOOR
 from detox.bench.comparison import Row
 from detox.bench.equal_cost import against_controls
 from detox.bench.fronts import fronts
+from detox.bench.report.absent import PROMPTED, absent_rows, without_noise_floor
 from detox.bench.report.costs import costs
 from detox.bench.report.panels import (
     add_verdicts,
@@ -28,7 +29,6 @@ from detox.evaluation.toxicity import prompt_means
 from detox.statistics import MISSING_LIMIT, Estimate
 
 FORMAT = 1
-PROMPTED = "prompting"  # the method that every other has to beat for nothing
 _CE = "clean/cross_entropy"
 
 
@@ -76,7 +76,7 @@ def report_data(results: Results, *, texts: bool = False) -> dict[str, Any]:
         "methods": list(dict.fromkeys(row.method for row in rows if row.method is not None)),
         "metrics": _metrics(rows),
         "cells": cells,
-        "absent": [*_absent(results, cells), *_without_noise_floor(results, identity)],
+        "absent": [*absent_rows(results, cells), *without_noise_floor(results, identity)],
         "interaction": interaction_panel(results),
         "fronts": front_panels(found),
         "equal_utility": equal_utility_panel(results),
@@ -219,33 +219,6 @@ def _receipt(receipt: Mapping[str, Any]) -> dict[str, Any]:
 def _metrics(rows: Sequence[Row]) -> list[dict[str, Any]]:
     names = dict.fromkeys(name for row in rows for name in row.scorecard.metrics)
     return [{"name": name, "direction": direction(name)} for name in names]
-
-
-def _absent(results: Results, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that every report has, where they were not measured: a base's own, and the base with a prompt before it."""
-    absent = []
-    for base in dict.fromkeys(cell["base"] for cell in cells):
-        there = {cell["role"] for cell in cells if cell["base"] == base}
-        for kind, what in (("base", "the bare base"), ("prompted base", f"a cell of the method {PROMPTED!r}")):
-            if kind not in there:
-                reasons = [
-                    reason for name, reason in results.comparison.holes.items()
-                    if name.startswith(f"{base}--") and (PROMPTED in name) == (kind != "base") and (kind != "base" or "-----" in name)
-                ]  # fmt: skip
-                reason = results.without_paths(reasons[0]) if reasons else f"the grid did not ask for {what}"
-                absent.append({"base": base, "kind": kind, "reason": reason})
-    return absent
-
-
-def _without_noise_floor(results: Results, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Bases that were not measured against themselves, where another seed of the sampling could have changed anything."""
-    rows = results.comparison.rows
-    if not (identity.get("sampling") or {}).get("temperature") or len({row.seed for row in rows}) > 1:
-        return []
-    measured = {row.base for row in results.comparison.noise_floor}
-    reason = "no cell of the base with another seed, so that what chance alone does is not shown"
-    bases = dict.fromkeys(row.base for row in rows if row.method is None and row.base not in measured)
-    return [{"base": base, "kind": NOISE_FLOOR, "reason": reason} for base in bases]
 
 
 def _prompt_count(rows: Sequence[Row]) -> int | None:

@@ -15,9 +15,9 @@ from detox.bench.comparison import Row
 from detox.bench.comparison_text import show
 from detox.bench.equal_utility import at_equal_utility
 from detox.bench.fronts import Front
+from detox.bench.gamed_scorer import said
 from detox.bench.interaction import interactions
 from detox.bench.interaction_text import to_dict
-from detox.bench.lone_falls import said
 from detox.bench.report.reading import Results
 from detox.bench.verdicts import verdicts
 from detox.statistics import Estimate

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import linregress
 
 from detox.bench import compare
-from detox.bench.lone_falls import said, unseen_by
+from detox.bench.gamed_scorer import said, unseen_by
 from detox.bench.report import read_results, report_data
 from detox.bench.report.page import render
 from detox.bench.verdict_text import verdicts_table
